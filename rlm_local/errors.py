@@ -1,0 +1,80 @@
+"""What can go wrong on our side of the border, and whose move is next.
+
+    RlmError
+    ├── ConfigError          the user asked for something that cannot be; exit code 2
+    ├── DocumentError        a document cannot be read; exit code 2
+    ├── StoreError           weights are missing, differ from their hash, or cannot be written
+    ├── EngineError
+    │   ├── EngineUnavailable    the engine process or server is not there; retryable
+    │   └── EngineRefused        the engine answered that it will not do this request
+    ├── JailError
+    │   ├── JailUnavailable      no jail can be started on this machine
+    │   └── WorkerLost           the jailed process died or broke the protocol
+    └── TraceError           a trace cannot be written or read
+
+What the *model* got wrong (a syntax error, an unknown name, an endless loop) is never one of these: it is
+data, and goes back to the model as an observation.
+"""
+
+from __future__ import annotations
+
+
+class RlmError(Exception):
+    """Root of every error that rlm-local raises on purpose.
+
+    hint: one line on how to mend it, printed apart from the message; may be empty.
+    exit_code: what `rlm-local` exits with when this error reaches the user.
+    """
+
+    exit_code = 1
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(RlmError):
+    """A setting, flag or model card cannot be used as given."""
+
+    exit_code = 2
+
+
+class DocumentError(RlmError):
+    """A document is missing, unreadable, empty or not text."""
+
+    exit_code = 2
+
+
+class StoreError(RlmError):
+    """The model store cannot give or take these weights."""
+
+
+class EngineError(RlmError):
+    """The engine could not do its part."""
+
+
+class EngineUnavailable(EngineError):
+    """No engine answers; the same request may succeed after a restart."""
+
+    retryable = True
+
+
+class EngineRefused(EngineError):
+    """The engine understood the request and will not serve it, however often it is asked."""
+
+
+class JailError(RlmError):
+    """The jail could not do its part."""
+
+
+class JailUnavailable(JailError):
+    """This machine cannot start the jail; the message says what is missing."""
+
+
+class WorkerLost(JailError):
+    """The jailed process died, or sent what the protocol does not allow."""
+
+
+class TraceError(RlmError):
+    """A trace file cannot be written, or is not one that this build reads."""

@@ -1,0 +1,48 @@
+"""The bounds of a run. Reaching one ends the run with an `Answer`; it never raises out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlm_local.errors import ConfigError
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one run may spend. Raises ConfigError when a bound is out of range or two contradict."""
+
+    max_turns: int = 12  # root turns; the last one may only answer
+    max_subcalls: int = 64  # llm_query calls in the whole run; each item of a batch counts
+    max_tokens: int = 200_000  # prompt + completion tokens of the whole run, cached ones included
+    wall_s: float = 600.0  # the whole run, wall clock
+    cell_s: float = 60.0  # one cell, wall clock without the time spent waiting for sub-calls
+    cell_cpu_s: float = 60.0  # one cell, processor time
+    cell_output_bytes: int = 65_536  # stdout of one cell that leaves the jail; the rest is counted
+    cell_memory_bytes: int = 1024 * MIB  # address space of the jail on top of the documents' share
+    turn_tokens: int = 1024  # completion tokens of one root turn
+    subcall_tokens: int = 512  # completion tokens of one sub-call
+
+    def __post_init__(self) -> None:
+        if self.max_turns < 2:
+            raise ConfigError(f"max_turns is {self.max_turns}, but a run needs at least 2: one to look, one to answer")
+        for name in ("max_tokens", "turn_tokens", "subcall_tokens", "cell_output_bytes"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ConfigError(f"{name} is {value}, but must be at least 1")
+        if self.max_subcalls < 0:
+            raise ConfigError(f"max_subcalls is {self.max_subcalls}, but must be 0 or more")
+        for name in ("wall_s", "cell_s", "cell_cpu_s"):
+            seconds = getattr(self, name)
+            if not 0 < seconds < float("inf"):
+                raise ConfigError(f"{name} is {seconds}, but must be above 0 and finite")
+        if self.cell_memory_bytes < 64 * MIB:
+            raise ConfigError(
+                f"cell_memory_bytes is {self.cell_memory_bytes}, but a Python worker needs at least {64 * MIB}"
+            )
+        if self.turn_tokens > self.max_tokens:
+            raise ConfigError(
+                f"turn_tokens is {self.turn_tokens}, but the whole run may spend only {self.max_tokens} tokens; "
+                "raise max_tokens or lower turn_tokens"
+            )

@@ -1,0 +1,60 @@
+"""The three sockets of the controller. It knows these shapes and nothing of who is plugged in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from rlm_local.events import Event
+from rlm_local.types import CellResult, Completion, EngineInfo, Reply, SubCall
+
+QueryHandler: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[SubCall]]]
+"""Answers the prompts of one llm_query or llm_query_batched, in order, one SubCall each. Never raises for
+what the model did: a call that may not be made comes back with `refused` set."""
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Generates text. Safe to call from several tasks at once."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    async def complete(self, completion: Completion) -> Reply:
+        """Return the engine's reply, its text obeying `completion.grammar` unless stop is LENGTH.
+
+        Raises EngineRefused when the request cannot fit the window (both numbers in the message) or its
+        grammar does not compile; EngineUnavailable when the engine is gone. Cancelling the awaiting task
+        ends the generation.
+        """
+        ...
+
+    async def count_tokens(self, text: str) -> int:
+        """Return how many tokens the engine's tokenizer makes of `text`, special tokens read as plain text."""
+        ...
+
+
+@runtime_checkable
+class Repl(Protocol):
+    """Runs cells of Python in one namespace that lives until close(). One cell at a time."""
+
+    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+        """Run one cell and return what happened; whatever the code did is in the result, not raised.
+
+        wall_s: for this cell, not counting the time in which it waits for `query`.
+        Raises JailUnavailable when no jail can be started, WorkerLost when it cannot be rebuilt.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End the worker and everything it started. Safe to call twice."""
+        ...
+
+
+@runtime_checkable
+class Recorder(Protocol):
+    """Keeps the events of a run, in order."""
+
+    def write(self, event: Event) -> None:
+        """Keep one event durably before returning. Raises TraceError when it cannot."""
+        ...

@@ -1,0 +1,244 @@
+"""The nouns of a run: immutable values that the floors hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from rlm_local.limits import Limits
+
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+class StopReason(StrEnum):
+    """Why a run ended."""
+
+    FINAL = "final"
+    TURN_LIMIT = "turn_limit"
+    TOKEN_LIMIT = "token_limit"
+    TIME_LIMIT = "time_limit"
+    WINDOW_LIMIT = "window_limit"  # the root's own conversation no longer fits the model's window
+    CANCELLED = "cancelled"
+
+
+class ReplyStop(StrEnum):
+    """Why the engine stopped generating."""
+
+    COMPLETE = "complete"  # end-of-turn token, or the grammar allows nothing more
+    LENGTH = "length"  # max_tokens reached: the text may be cut anywhere
+
+
+class CellStatus(StrEnum):
+    OK = "ok"
+    RAISED = "raised"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    KILLED = "killed"  # the worker died for another reason; the session was rebuilt by replay
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text that a question is asked of. `name` is unique within a request."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """The documents of a request joined to the one text that a root's code sees as `context`."""
+
+    documents: tuple[Document, ...]
+    context: str  # every document under a header line with its name
+    starts: tuple[int, ...]  # where documents[i].text begins in context, characters
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Characters start..end (end exclusive) of the document with this index in the request."""
+
+    document: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that the host found word for word in its own copy of the document."""
+
+    document: str  # the document's name
+    start: int  # characters from the document's beginning
+    end: int  # exclusive
+    line: int  # 1-based line on which the quote begins
+    quote: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the engine counted them."""
+
+    prompt_tokens: int = 0  # includes cached_tokens
+    cached_tokens: int = 0  # part of prompt_tokens that was not computed again
+    completion_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.completion_tokens + other.completion_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    temperature: float = 0.0  # 0 takes the likeliest token
+    top_p: float = 1.0
+    top_k: int = 0  # 0 keeps all
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One request to an engine."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    grammar: str | None = None  # in the dialect that the engine names (EngineInfo.grammar_dialect)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    text: str
+    stop: ReplyStop
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What a running engine says of itself."""
+
+    model: str  # the card's name
+    window_tokens: int  # prompt + completion of one request
+    grammar_dialect: str  # "lark" (llguidance); others come with other engines
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Python that the root wrote, without its fence."""
+
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """An answer, already a value."""
+
+    value: JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class FinalVar:
+    """An answer that is the value of a REPL variable."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A turn that is neither a cell nor a final: cut by its token limit, or from an engine without grammar."""
+
+    reason: str  # one sentence for the model
+
+
+Action: TypeAlias = Cell | Final | FinalVar | Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class SubCall:
+    """One llm_query: what was asked, what came back, and which passages of the documents it read."""
+
+    prompt: str
+    answer: str  # empty when refused
+    usage: Usage
+    refused: str = ""  # one sentence, when the call was not made (budget, window)
+
+
+@dataclass(frozen=True, slots=True)
+class CellResult:
+    """What the host saw of one executed cell."""
+
+    status: CellStatus
+    stdout: str  # whole, or its head when truncated_bytes > 0
+    stdout_tail: str = ""  # the end of a truncated stdout
+    truncated_bytes: int = 0  # UTF-8 bytes between head and tail that did not leave the jail
+    error: str = ""  # the traceback as Python prints it, cell lines only
+    spans: tuple[Span, ...] = ()  # passages that search() printed, bounds checked by the host
+    subcalls: tuple[SubCall, ...] = ()
+    final: Final | None = None  # the cell called FINAL / FINAL_VAR, or set answer["ready"]
+    elapsed_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One reply of the root and what became of it."""
+
+    text: str
+    action: Action
+    usage: Usage
+    result: CellResult | None = None  # None for finals and malformed turns
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a run comes back with, confirmed or not."""
+
+    value: JsonValue  # None when nothing was found
+    stop: StopReason
+    confirmed: bool
+    reason: str = ""  # for an unconfirmed answer: one sentence why
+    citations: tuple[Citation, ...] = ()
+    usage: Usage = Usage()
+    subcalls: int = 0
+    turns: int = 0
+    wall_s: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """The value as a person reads it: strings bare, all else as Python writes it."""
+        return self.value if isinstance(self.value, str) else repr(self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of `rlm-local doctor`."""
+
+    name: str
+    ok: bool
+    detail: str  # what was found: a version, a path, a number
+    required: bool = True  # a missing required layer ends a run; others are named and lived without
+    hint: str = ""  # how to mend it; empty when ok
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    question: str
+    documents: tuple[Document, ...]
+    limits: Limits = field(default_factory=Limits)
