@@ -1,0 +1,7 @@
+"""Files become documents, documents become one corpus, and an answer's passages are found in it again."""
+
+from rlm_local.documents.citations import cite
+from rlm_local.documents.corpus import join, line_at, locate
+from rlm_local.documents.load import Loaded, load
+
+__all__ = ["Loaded", "cite", "join", "line_at", "load", "locate"]
