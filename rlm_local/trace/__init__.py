@@ -1,0 +1,21 @@
+"""What happened in a run: written as it happens, read back exactly, drawn as lines."""
+
+from rlm_local.trace.codec import decode_event, encode_event
+from rlm_local.trace.reader import Trace, read_trace
+from rlm_local.trace.render import event_lines, run_lines, summary_lines
+from rlm_local.trace.visible import visible
+from rlm_local.trace.writer import TRACE_VERSION, TraceWriter, default_path
+
+__all__ = [
+    "TRACE_VERSION",
+    "Trace",
+    "TraceWriter",
+    "decode_event",
+    "default_path",
+    "encode_event",
+    "event_lines",
+    "read_trace",
+    "run_lines",
+    "summary_lines",
+    "visible",
+]

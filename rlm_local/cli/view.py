@@ -1,0 +1,198 @@
+"""What a person sees on stderr while a run goes on.
+
+`LiveView` on a terminal, `PlainView` elsewhere; both draw what `event_lines` says, but leave the answer itself to
+who prints it on stdout: of the end of a run they show `summary_lines`. Neither ever ends a run: when stderr goes
+away (a closed pipe, a full disk behind it), they fall silent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Protocol, Self, TextIO, cast
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.ports import Recorder
+from rlm_local.trace import event_lines, summary_lines
+
+
+class View(Recorder, Protocol):
+    """A Recorder that keeps nothing: it shows events, from `with` to its end."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+
+class Tee:
+    """A Recorder that hands every event to several, in order: name first the one that keeps, then those that show.
+
+    An error passes through, and no recorder behind it gets the event: nothing is shown that was not kept.
+    """
+
+    def __init__(self, *recorders: Recorder) -> None:
+        self._recorders = recorders
+
+    def write(self, event: Event) -> None:
+        for recorder in self._recorders:
+            recorder.write(event)
+
+
+def open_view(*, quiet: bool = False, stream: TextIO | None = None) -> View:
+    """Return the view that fits `stream`, stderr by default: none with `quiet`, a live one on a terminal, else
+    plain lines."""
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return NoView()
+    return LiveView(stream) if stream.isatty() else PlainView(stream)
+
+
+class NoView:
+    """Shows nothing (`-q`)."""
+
+    def write(self, event: Event) -> None:
+        """Ignore the event."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        return None
+
+
+class PlainView(NoView):
+    """Prints every event's lines as they are, each as soon as it happens."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = _Patient(stream)
+
+    def write(self, event: Event) -> None:
+        self._stream.write("".join(f"{line}\n" for line in _lines(event)))
+        self._stream.flush()
+
+
+class LiveView(NoView):
+    """Prints every event's lines, and below them one line that tells what goes on now and for how long."""
+
+    def __init__(self, stream: TextIO) -> None:
+        file = cast("TextIO", _Patient(stream))  # rich asks for no more than _Patient has
+        self._console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self._progress = Progress(
+            SpinnerColumn(),
+            # A description is plain text: a "[red]" in it is three letters in brackets.
+            TextColumn("{task.description}", markup=False),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            # Left to itself, rich would catch what others print on stdout and show it on stderr.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def write(self, event: Event) -> None:
+        for line in _lines(event):
+            self._console.print(Text(line, style=_style(event, line)))
+        status = _status(event)
+        if status is not None:
+            self._clear_status()
+        if status:
+            self._progress.add_task(status)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._clear_status()
+        self._progress.stop()
+
+    def _clear_status(self) -> None:
+        for task in self._progress.task_ids:
+            self._progress.remove_task(task)
+
+
+def _lines(event: Event) -> list[str]:
+    return ["", *summary_lines(event.answer)] if isinstance(event, RunEnded) else event_lines(event)
+
+
+def _status(event: Event) -> str | None:
+    """Return what goes on after an event, "" for nothing, None for the same as before."""
+    match event:
+        case RunStarted():
+            return "starting"
+        case TurnStarted():
+            return f"turn {event.number}: the model writes"
+        case TurnWritten():
+            return f"turn {event.number}: its code runs"
+        case SubCallDone():
+            return None
+        case TurnTaken() | RunEnded():
+            return ""
+
+
+def _style(event: Event, line: str) -> str:
+    match event:
+        case RunStarted() | TurnStarted():
+            return "bold"
+        case TurnWritten() if line.startswith("  │"):
+            return "cyan"
+        case SubCallDone():
+            return "magenta"
+        case TurnTaken():
+            return "dim"
+        case _:
+            return ""
+
+
+class _Patient:
+    """A text stream whose reader may leave: from the first failed write on it swallows everything.
+
+    The stream's file descriptor is then turned to /dev/null, so that what others write to it, and what Python
+    flushes at its end, does not fail either.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._gone = False
+        self.encoding = getattr(stream, "encoding", None) or "utf-8"
+
+    def write(self, text: str) -> int:
+        if not self._gone:
+            try:
+                self._stream.write(text)
+            except OSError:
+                self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        if not self._gone:
+            try:
+                self._stream.flush()
+            except OSError:
+                self._give_up()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def _give_up(self) -> None:
+        self._gone = True
+        try:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
+        except (OSError, ValueError):  # ValueError: a stream without a descriptor has nothing to turn
+            return

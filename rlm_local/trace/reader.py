@@ -1,0 +1,105 @@
+"""A trace file back into the events that it was written from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from rlm_local.errors import ConfigError, TraceError
+from rlm_local.events import Event, RunEnded
+from rlm_local.trace.codec import DecodeError, decode_event
+from rlm_local.trace.writer import TRACE_VERSION
+from rlm_local.types import Answer, JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A run as its file tells it."""
+
+    path: Path
+    started_at: datetime  # UTC
+    events: tuple[Event, ...]
+    times_s: tuple[float, ...]  # of each event, since the start
+    truncated: bool  # the last line was cut, as by kill -9 or a full disk; all others are here
+
+    @property
+    def answer(self) -> Answer | None:
+        """How the run ended; None when the trace stops before."""
+        last = self.events[-1]
+        return last.answer if isinstance(last, RunEnded) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    event: Event
+    t: float
+    at: datetime | None
+
+
+def read_trace(path: Path) -> Trace:
+    """Read a whole trace file; at least one event.
+
+    Raises TraceError when there is no such file, when it was written by another version, when no line is whole,
+    and for any line that is damaged, by its number; only the last line may be cut.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise TraceError(f"cannot read the trace {path}: {error.strerror}") from error
+    *whole, rest = data.split(b"\n")
+    lines = [_read_line(path, number, raw) for number, raw in enumerate(whole, start=1)]
+    truncated = False
+    if rest:
+        try:
+            # Whole but for its newline, as an editor may leave it.
+            lines.append(_read_line(path, len(lines) + 1, rest))
+        except _DamagedLine:
+            truncated = True
+    if not lines:
+        found = "one line that was cut" if truncated else "nothing"
+        raise TraceError(f"{path} is not a trace: it holds {found}")
+    started_at = lines[0].at
+    if started_at is None:
+        raise _DamagedLine(path, 1, "the first line has no time under at")
+    return Trace(path, started_at, tuple(line.event for line in lines), tuple(line.t for line in lines), truncated)
+
+
+class _DamagedLine(TraceError):
+    def __init__(self, path: Path, number: int, what: str) -> None:
+        super().__init__(
+            f"{path}: line {number} is damaged: {what}", hint="the lines before it are whole; keep them to read them"
+        )
+
+
+def _read_line(path: Path, number: int, raw: bytes) -> _Line:
+    """Return one line. Raises TraceError for another version, _DamagedLine for anything else that is wrong."""
+    try:
+        obj = json.loads(raw.decode())
+    except (ValueError, RecursionError) as error:
+        raise _DamagedLine(path, number, f"not JSON ({error})") from error
+    if not isinstance(obj, dict):
+        raise _DamagedLine(path, number, f"not an object but {type(obj).__name__}")
+    _check_version(path, number, obj)
+    seq, t, at = obj.pop("seq", None), obj.pop("t", None), obj.pop("at", None)
+    if seq != number - 1:
+        raise _DamagedLine(path, number, f"seq is {seq!r}, but must be {number - 1}: a line is missing or doubled")
+    if isinstance(t, bool) or not isinstance(t, int | float):
+        raise _DamagedLine(path, number, f"t is {t!r}, but must be seconds since the start")
+    try:
+        # ConfigError: Limits checks its own bounds.
+        return _Line(decode_event(obj), float(t), None if at is None else datetime.fromisoformat(str(at)))
+    except (DecodeError, ConfigError, ValueError) as error:
+        raise _DamagedLine(path, number, str(error)) from error
+
+
+def _check_version(path: Path, number: int, obj: dict[str, JsonValue]) -> None:
+    """Take "v" out of a line's object."""
+    found = obj.pop("v", None)
+    if isinstance(found, bool) or not isinstance(found, int):
+        raise _DamagedLine(path, number, f"v is {found!r}, but must be the trace's version")
+    if found != TRACE_VERSION:
+        wrote = obj.get("version")
+        use = f"use rlm-local {wrote}" if isinstance(wrote, str) else "use the rlm-local that wrote it"
+        raise TraceError(f"{path}: trace version {found}, this build reads {TRACE_VERSION}; re-run, or {use}")

@@ -1,0 +1,157 @@
+"""Events as the lines that a person reads, in a live view as in `trace show`.
+
+Pure: an event in, plain lines out, without colour, without wrapping, and without any character of a document or a
+model that could act on a terminal.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.trace.visible import visible, visible_line
+from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, SubCall
+
+HEAD_LINES = 12  # of a cell's output; the rest is counted
+HEAD_CHARS = 1_200
+_LINE_CHARS = 100  # of a prompt, a sub-call's answer, a quote's label
+_INDENT = "  "
+_GUTTER = "  │ "
+_FENCE = re.compile(r"^\s*(```|<repl>|</repl>)")
+
+_STATUS = {
+    CellStatus.OK: "",
+    CellStatus.RAISED: "the cell raised an error",
+    CellStatus.TIMEOUT: "the cell ran out of time",
+    CellStatus.OUT_OF_MEMORY: "the cell ran out of memory",
+    CellStatus.KILLED: "the cell's process died; its names were rebuilt",
+}
+
+
+def event_lines(event: Event) -> list[str]:
+    """Return what a person sees of one event; [] when there is nothing new to see."""
+    match event:
+        case RunStarted():
+            return _run_header(event)
+        case TurnStarted():
+            return ["", f"turn {event.number} · {visible_line(event.state, _LINE_CHARS)}"]
+        case TurnWritten():
+            return _turn_text(event.text)
+        case SubCallDone():
+            return [_subcall_line(event.subcall)]
+        case TurnTaken():
+            return _outcome(event)
+        case RunEnded():
+            return ["", *_indented("answer: " + event.answer.text, ""), *summary_lines(event.answer)]
+
+
+def summary_lines(answer: Answer) -> list[str]:
+    """Return what stands below an answer: why it is unconfirmed, the passages that it rests on, and what it cost."""
+    lines = []
+    if not answer.confirmed:
+        reason = visible_line(answer.reason, 4 * _LINE_CHARS) or f"the run ended by {answer.stop.value}"
+        lines.append(f"unconfirmed: {reason}")
+    for citation in answer.citations:
+        lines += _citation_lines(citation)
+    return [*lines, totals_line(answer)]
+
+
+def totals_line(answer: Answer) -> str:
+    usage = answer.usage
+    return (
+        f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} cached) · "
+        f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')} · "
+        f"{_count(answer.turns, 'turn')} · {answer.wall_s:.1f} s"
+    )
+
+
+def _run_header(run: RunStarted) -> list[str]:
+    chars = sum(document.chars for document in run.documents)
+    return [
+        *_indented("question: " + run.question, ""),
+        f"{_count(len(run.documents), 'document')}, {_count(chars, 'character')} · {visible(run.model)}, "
+        f"window {run.window_tokens:,} tokens",
+    ]
+
+
+def _turn_text(text: str) -> list[str]:
+    """Return a root's reply: prose indented, what stands inside of fences behind a gutter, without the fences."""
+    lines = []
+    in_code = False
+    for line in visible(text.strip()).split("\n"):
+        if _FENCE.match(line):
+            in_code = not in_code
+        elif in_code:
+            lines.append((_GUTTER + line).rstrip())
+        elif line.strip():
+            lines.append(_INDENT + line.rstrip())
+    return lines
+
+
+def _subcall_line(subcall: SubCall) -> str:
+    asked = f"{_INDENT}↳ sub-call: {visible_line(subcall.prompt, _LINE_CHARS)} ({len(subcall.prompt):,} characters)"
+    if subcall.refused:
+        return f"{asked} → refused: {visible_line(subcall.refused, 2 * _LINE_CHARS)}"
+    return f"{asked} → {visible_line(subcall.answer, _LINE_CHARS) or '(empty)'}"
+
+
+def _outcome(taken: TurnTaken) -> list[str]:
+    result = taken.turn.result
+    if result is not None:
+        return _cell_lines(result)
+    if isinstance(taken.turn.action, Malformed):
+        return _note(f"not a turn: {taken.turn.action.reason}")
+    # A final that was not accepted comes with what the model is told of it.
+    return _note(taken.observation) if taken.observation else []
+
+
+def _cell_lines(result: CellResult) -> list[str]:
+    lines = _output_lines(result)
+    if result.status is not CellStatus.OK:
+        lines += _note(f"{_STATUS[result.status]} after {result.elapsed_s:.1f} s")
+    if result.error:
+        # A traceback tells most in its last lines.
+        lines += _indented("\n".join(result.error.rstrip("\n").split("\n")[-HEAD_LINES:]), _INDENT)
+    return lines or _note("no output")
+
+
+def _output_lines(result: CellResult) -> list[str]:
+    stdout = result.stdout.rstrip("\n")
+    if not stdout:
+        return []
+    head = "\n".join(stdout[:HEAD_CHARS].split("\n")[:HEAD_LINES])
+    lines = _indented(head, _INDENT)
+    if result.truncated_bytes:
+        lines += _note(
+            f"… {_count(len(stdout), 'character')} and {_count(result.truncated_bytes, 'byte')} more that were cut"
+        )
+    elif len(head) < len(stdout):
+        lines += _note(f"… {_count(len(stdout), 'character')} in all")
+    return lines
+
+
+def _citation_lines(citation: Citation) -> list[str]:
+    where = f"{visible_line(citation.document, _LINE_CHARS)}, line {citation.line}:"
+    return [where, *_indented(citation.quote, _GUTTER)]
+
+
+def _note(text: str) -> list[str]:
+    first, *rest = visible(text.strip()).split("\n")[:HEAD_LINES]
+    return [f"{_INDENT}· {first}", *(f"{_INDENT}  {line}" for line in rest)]
+
+
+def _indented(text: str, indent: str) -> list[str]:
+    return [(indent + line).rstrip() for line in visible(text).split("\n")]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def run_lines(events: Sequence[Event]) -> list[str]:
+    """Return a whole run; one that did not come to its end says so."""
+    lines = [line for event in events for line in event_lines(event)]
+    if not (events and isinstance(events[-1], RunEnded)):
+        lines += ["", "the trace stops here: the run did not come to its end"]
+    return lines

@@ -1,0 +1,132 @@
+"""A run's events on disk: one JSON object a line, there for good before the run goes on.
+
+A line is {"v": 1, "seq": n, "t": seconds since the start, "event": ..., fields of the event}; the first line also
+has "at", the time of the start. The file holds questions, code and what documents said: mode 0600, in a folder
+that is made with 0700.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rlm_local.errors import TraceError
+from rlm_local.events import Event, RunEnded
+from rlm_local.trace.codec import JsonObject, encode_event
+
+TRACE_VERSION = 1
+
+
+def default_path(folder: Path) -> Path:
+    """Return where a new run's trace goes: the time in UTC and a random part, nothing of what was asked."""
+    return folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.jsonl"
+
+
+class TraceWriter:
+    """The Recorder that keeps a trace file. Each event has reached the kernel when write() returns, so it outlives
+    our own death; the end of the run is synced to the disk.
+
+    Makes the file, and its folder when there is none. Raises TraceError when it cannot, or the file is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = _create(path)
+        self._seq = 0
+        self._bytes = 0
+        self._started_s = time.monotonic()
+
+    def write(self, event: Event) -> None:
+        """Append one event. Raises TraceError when the disk does not take it; the file then ends with the event
+        before, whole."""
+        line = self._line(event)
+        if self._fd < 0:
+            raise TraceError(f"{self.path}: closed before event {self._seq} ({type(event).__name__})")
+        try:
+            _write_all(self._fd, line)
+            if isinstance(event, RunEnded):
+                os.fsync(self._fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._fd, self._bytes)
+                os.lseek(self._fd, self._bytes, os.SEEK_SET)
+            raise TraceError(
+                f"{self.path}: cannot write event {self._seq}: {error.strerror}",
+                hint="free some space there, or name another folder with --trace-dir",
+            ) from error
+        self._bytes += len(line)
+        self._seq += 1
+
+    def close(self) -> None:
+        """Sync and close the file. Safe to call twice."""
+        if self._fd < 0:
+            return
+        fd, self._fd = self._fd, -1
+        with contextlib.suppress(OSError):  # what the kernel took is in the file; a failed sync loses no event now
+            os.fsync(fd)
+        os.close(fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _line(self, event: Event) -> bytes:
+        obj: JsonObject = {"v": TRACE_VERSION, "seq": self._seq, "t": round(time.monotonic() - self._started_s, 3)}
+        if self._seq == 0:
+            obj["at"] = datetime.now(UTC).isoformat(timespec="seconds")
+        obj |= encode_event(event)
+        try:
+            return _dumps(obj)
+        except (ValueError, RecursionError) as error:
+            # Python refuses to write whole numbers of more than 4300 digits, and lists nested too deep.
+            raise TraceError(
+                f"{self.path}: event {self._seq} ({type(event).__name__}) has no JSON form: {error}"
+            ) from error
+
+
+def _dumps(obj: JsonObject) -> bytes:
+    text = json.dumps(obj, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which only \uXXXX can carry
+        return (json.dumps(obj, allow_nan=False, separators=(",", ":")) + "\n").encode()
+
+
+def _create(path: Path) -> int:
+    try:
+        if not path.parent.is_dir():
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        if not path.parent.is_dir():
+            raise _cannot_create(path, error) from error
+        raise TraceError(
+            f"{path} is there already, and a trace is never overwritten", hint="name a new file"
+        ) from error
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+
+
+def _cannot_create(path: Path, error: OSError) -> TraceError:
+    return TraceError(
+        f"cannot create the trace {path}: {error.strerror}",
+        hint="make its folder writable, or name another one with --trace-dir",
+    )
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]

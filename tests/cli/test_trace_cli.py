@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from rlm_local.cli.trace import trace
+from rlm_local.errors import TraceError
+from rlm_local.events import Event, RunEnded, TurnStarted, TurnWritten
+from rlm_local.trace import TraceWriter, decode_event, run_lines
+from rlm_local.types import Answer, StopReason
+
+RUN: list[Event] = [
+    TurnStarted(1, "first"),
+    TurnWritten(1, "\x1b[31mGebühr"),
+    RunEnded(Answer("30 days", StopReason.FINAL, confirmed=True, turns=1)),
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    with TraceWriter(tmp_path / "run.jsonl") as writer:
+        for event in RUN:
+            writer.write(event)
+    return writer.path
+
+
+def test_show_draws_the_run_again_on_stdout(file: Path) -> None:
+    shown = CliRunner().invoke(trace, ["show", str(file)], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines() == run_lines(RUN)
+    assert r"  \x1b[31mGebühr" in shown.stdout
+    assert shown.stderr == ""
+
+
+def test_show_json_prints_one_object_with_every_event(file: Path) -> None:
+    shown = CliRunner().invoke(trace, ["show", str(file), "--json"], catch_exceptions=False)
+    obj = json.loads(shown.stdout)
+    assert obj["truncated"] is False
+    assert obj["started_at"].endswith("+00:00")
+    assert [event.pop("t") >= 0 for event in obj["events"]] == [True] * 3
+    assert [decode_event(event) for event in obj["events"]] == RUN
+
+
+def test_show_draws_what_a_killed_run_left_and_says_what_is_missing(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-10])
+    shown = CliRunner().invoke(trace, ["show", str(file)], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert shown.stdout.splitlines() == run_lines(RUN[:-1])
+    assert shown.stderr == f"warning: the last line of {file} was cut off; what it told is lost\n"
+
+
+def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"none\.jsonl: No such file or directory"):
+        CliRunner().invoke(trace, ["show", str(tmp_path / "none.jsonl")], catch_exceptions=False)

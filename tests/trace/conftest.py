@@ -1,0 +1,64 @@
+"""One small run, as its events: a cell with a sub-call, then an answer with a citation."""
+
+import pytest
+
+from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.limits import Limits
+from rlm_local.types import (
+    Answer,
+    Cell,
+    CellResult,
+    CellStatus,
+    Citation,
+    Final,
+    Span,
+    StopReason,
+    SubCall,
+    Turn,
+    Usage,
+)
+
+CODE = 'hits = search("days")\nprint(llm_query(hits[0].text))'
+
+
+@pytest.fixture
+def run() -> list[Event]:
+    subcall = SubCall("How long is the notice period?", "30 days", Usage(40, 0, 4))
+    result = CellResult(
+        CellStatus.OK,
+        "... within 30 days of ...\n30 days\n",
+        spans=(Span(0, 10, 60),),
+        subcalls=(subcall,),
+        elapsed_s=0.5,
+    )
+    written = f"I look for the period.\n```repl\n{CODE}\n```"
+    answer = Answer(
+        "30 days",
+        StopReason.FINAL,
+        confirmed=True,
+        citations=(Citation("licence.txt", 120, 146, 7, "notice within 30 days of it"),),
+        usage=Usage(2_000, 1_500, 60),
+        subcalls=1,
+        turns=2,
+        wall_s=12.34,
+    )
+    return [
+        RunStarted(
+            question="What is the notice period?",
+            model="qwen2.5-coder-1.5b",
+            weights_sha256="0" * 64,
+            profile="small",
+            documents=(DocumentInfo("licence.txt", 11_358, "1" * 64), DocumentInfo("other.txt", 642, "2" * 64)),
+            limits=Limits(),
+            window_tokens=16_384,
+            version="0.1.0",
+        ),
+        TurnStarted(1, "first"),
+        TurnWritten(1, written),
+        SubCallDone(1, subcall),
+        TurnTaken(1, Turn(written, Cell(CODE), Usage(900, 0, 40), result), "ok: ..."),
+        TurnStarted(2, "later"),
+        TurnWritten(2, 'FINAL("30 days")'),
+        TurnTaken(2, Turn('FINAL("30 days")', Final("30 days"), Usage(1_060, 1_000, 16)), ""),
+        RunEnded(answer),
+    ]

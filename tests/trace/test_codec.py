@@ -1,0 +1,167 @@
+import dataclasses
+import json
+import math
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.limits import MIB, Limits
+from rlm_local.trace.codec import DecodeError, decode_event, encode_event
+from rlm_local.types import (
+    Answer,
+    Cell,
+    CellResult,
+    CellStatus,
+    Citation,
+    Final,
+    FinalVar,
+    Malformed,
+    Span,
+    StopReason,
+    SubCall,
+    Turn,
+    Usage,
+)
+
+TEXT = st.text(max_size=12)
+COUNT = st.integers(0, 10**12)
+SECONDS = st.floats(0, 10**6)
+KEYS = st.one_of(TEXT, st.sampled_from(["$float", "$$float", "$", "type", "event"]))
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), TEXT),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(items, max_size=3).map(tuple)
+
+
+USAGE = st.builds(Usage, COUNT, COUNT, COUNT)
+SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT)
+FINAL = st.builds(Final, JSON)
+ACTION = st.one_of(st.builds(Cell, TEXT), FINAL, st.builds(FinalVar, TEXT), st.builds(Malformed, TEXT))
+RESULT = st.builds(
+    CellResult,
+    status=st.sampled_from(CellStatus),
+    stdout=TEXT,
+    stdout_tail=TEXT,
+    truncated_bytes=COUNT,
+    error=TEXT,
+    spans=tuples(st.builds(Span, COUNT, COUNT, COUNT)),
+    subcalls=tuples(SUBCALL),
+    final=st.none() | FINAL,
+    elapsed_s=SECONDS,
+)
+ANSWER = st.builds(
+    Answer,
+    value=JSON,
+    stop=st.sampled_from(StopReason),
+    confirmed=st.booleans(),
+    reason=TEXT,
+    citations=tuples(st.builds(Citation, TEXT, COUNT, COUNT, COUNT, TEXT)),
+    usage=USAGE,
+    subcalls=COUNT,
+    turns=COUNT,
+    wall_s=SECONDS,
+)
+LIMITS = st.builds(
+    Limits, max_turns=st.integers(2, 99), wall_s=st.floats(0.1, 10**6), cell_memory_bytes=st.just(64 * MIB)
+)
+EVENT = st.one_of(
+    st.builds(
+        RunStarted, TEXT, TEXT, TEXT, TEXT, tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)), LIMITS, COUNT, TEXT
+    ),
+    st.builds(TurnStarted, COUNT, TEXT),
+    st.builds(TurnWritten, COUNT, TEXT),
+    st.builds(SubCallDone, COUNT, SUBCALL),
+    st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT), TEXT),
+    st.builds(RunEnded, ANSWER),
+)
+
+
+@given(EVENT)
+def test_every_event_comes_back_from_json_as_it_was(event: Event) -> None:
+    text = json.dumps(encode_event(event), allow_nan=False)
+    assert decode_event(json.loads(text)) == event
+
+
+@pytest.mark.parametrize("cls", get_args(Event))
+def test_no_field_of_an_event_hides_one_of_the_line(cls: type) -> None:
+    assert not {"v", "seq", "t", "at", "event"} & {field.name for field in dataclasses.fields(cls)}
+
+
+def test_a_number_that_json_does_not_know_comes_back_too() -> None:
+    for value in (math.inf, -math.inf, [math.inf, {"$float": "inf"}]):
+        event = RunEnded(Answer(value, StopReason.FINAL, confirmed=True))
+        assert decode_event(json.loads(json.dumps(encode_event(event), allow_nan=False))) == event
+    encoded = encode_event(RunEnded(Answer(math.nan, StopReason.FINAL, confirmed=True)))
+    decoded = decode_event(encoded)
+    assert isinstance(decoded, RunEnded)
+    assert isinstance(decoded.answer.value, float)
+    assert math.isnan(decoded.answer.value)
+
+
+def test_an_event_reads_as_its_name_and_its_fields() -> None:
+    event = TurnTaken(3, Turn("x", FinalVar("count"), Usage(5, 4, 1)), "")
+    assert encode_event(event) == {
+        "event": "turn_taken",
+        "number": 3,
+        "turn": {
+            "text": "x",
+            "action": {"type": "final_var", "name": "count"},
+            "usage": {"prompt_tokens": 5, "cached_tokens": 4, "completion_tokens": 1},
+            "result": None,
+        },
+        "observation": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"event": "turn_dreamt"}, "event is 'turn_dreamt', but must be one of run_started, "),
+        ({"event": None}, "event is None"),
+        ({"number": "1"}, "TurnWritten.number: '1' is not of type int"),
+        ({"number": True}, "TurnWritten.number: True is not of type int"),
+        ({"text": None}, "TurnWritten.text: None is not of type str"),
+        ({"more": 1}, "TurnWritten needs number, text; found number, text, more"),
+    ],
+)
+def test_an_object_that_is_no_event_is_refused_with_the_field(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(DecodeError) as caught:
+        decode_event({"event": "turn_written", "number": 1, "text": "x"} | change)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (["answer", "stop"], "bored", "RunEnded.answer: Answer.stop: 'bored' is none of final, "),
+        (["answer", "wall_s"], "1", "RunEnded.answer: Answer.wall_s: '1' is not a number"),
+        (["answer", "citations"], {}, "RunEnded.answer: Answer.citations: {} is not a list"),
+        (
+            ["answer", "value"],
+            {"$float": "1"},
+            "RunEnded.answer: Answer.value: $float is '1', but must be nan, inf or -inf",
+        ),
+        (["answer"], None, "RunEnded.answer: Answer needs value, "),
+    ],
+)
+def test_a_damaged_field_is_named_by_its_way(path: list[str], value: object, message: str) -> None:
+    obj: Any = encode_event(RunEnded(Answer(1, StopReason.FINAL, confirmed=True)))
+    inner = obj
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(DecodeError) as caught:
+        decode_event(obj)
+    assert str(caught.value).startswith(message)
+
+
+def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
+    assert {RunStarted, TurnStarted, TurnWritten, SubCallDone, TurnTaken, RunEnded} == set(get_args(Event))
