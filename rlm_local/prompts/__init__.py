@@ -1,0 +1,13 @@
+"""What the models read, byte for byte."""
+
+from rlm_local.prompts.profile import Profile, load_profile
+from rlm_local.prompts.render import Situation, observation_message, opening_messages, subcall_messages
+
+__all__ = [
+    "Profile",
+    "Situation",
+    "load_profile",
+    "observation_message",
+    "opening_messages",
+    "subcall_messages",
+]

@@ -1,0 +1,299 @@
+"""One node of a run: complete -> decode -> execute -> observe, until a final or a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from string import Template
+from typing import TypeAlias
+
+from rlm_local.controller.budget import Budget
+from rlm_local.controller.finish import best_so_far, is_supported
+from rlm_local.controller.observe import observe
+from rlm_local.controller.recurse import TEMPLATE_TOKENS, SubCalls, subcall_window
+from rlm_local.errors import EngineRefused
+from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.grammar import TurnState, decode_turn, turn_grammar
+from rlm_local.ports import Engine, Recorder, Repl
+from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
+from rlm_local.types import (
+    Answer,
+    Cell,
+    CellResult,
+    Citation,
+    Completion,
+    Corpus,
+    Final,
+    FinalVar,
+    JsonValue,
+    Malformed,
+    Message,
+    Reply,
+    Request,
+    Role,
+    Sampling,
+    Span,
+    StopReason,
+    SubCall,
+    Turn,
+    Usage,
+)
+
+Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Citation, ...]]
+"""Finds the passages that a value rests on, from printed spans and from texts that were read."""
+
+ANSWER_TOKENS = 256  # completion tokens kept back for the turn that may only answer
+FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
+NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
+SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Who is plugged in for one run."""
+
+    engine: Engine
+    repl: Repl
+    recorder: Recorder
+
+
+async def run_node(
+    request: Request, corpus: Corpus, ports: Ports, profile: Profile, *, sampling: Sampling, cite: Cite
+) -> Answer:
+    """Answer a request and tell the recorder all that happens on the way, the answer included.
+
+    A limit ends the run with an unconfirmed answer. Raises what is our fault: EngineError, JailError,
+    TraceError; and CancelledError, after the recorder was told.
+    """
+    node = _Node(request, corpus, ports, profile, sampling, cite)
+    try:
+        async with asyncio.timeout(request.limits.wall_s):
+            answer = await node.run()
+    except TimeoutError:
+        answer = node.unconfirmed(StopReason.TIME_LIMIT)
+    except asyncio.CancelledError:
+        ports.recorder.write(RunEnded(node.unconfirmed(StopReason.CANCELLED)))
+        raise
+    ports.recorder.write(RunEnded(answer))
+    return answer
+
+
+class _Node:
+    """The state of one run between its turns."""
+
+    def __init__(
+        self,
+        request: Request,
+        corpus: Corpus,
+        ports: Ports,
+        profile: Profile,
+        sampling: Sampling,
+        cite: Cite,
+    ) -> None:
+        self._request = request
+        self._limits = request.limits
+        self._corpus = corpus
+        self._engine = ports.engine
+        self._repl = ports.repl
+        self._recorder = ports.recorder
+        self._profile = profile
+        self._sampling = sampling
+        self._cite = cite
+        self._budget = Budget(request.limits)
+        self._turns: list[Turn] = []
+        self._held: JsonValue = None  # an answer that was given too early or without support
+        self._prompt_tokens = 0  # of the next request, estimated from the last one's true count
+        self._messages: list[Message] = []
+        self._seen: list[str] = []  # observations and sub-calls' prompts and answers, for support and citations
+
+    async def run(self) -> Answer:
+        await self._open()
+        state = TurnState.FIRST
+        while (stop := self._budget.exhausted()) is None:
+            reply = await self._complete(state)
+            if isinstance(reply, StopReason):
+                return self.unconfirmed(reply)
+            turn = await self._act(reply)
+            self._turns.append(turn)
+            final, note = self._judge(turn, state)
+            if final is not None:
+                self._recorder.write(TurnTaken(self._budget.turns, turn, ""))
+                return final
+            state = await self._observe(turn, note)
+        return self.unconfirmed(stop)
+
+    def unconfirmed(self, stop: StopReason) -> Answer:
+        return self._answer(best_so_far(self._turns, self._held), stop, reason=self._why(stop))
+
+    # --- one turn ---------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        system_tokens = await self._engine.count_tokens(self._profile.subcall)
+        window = subcall_window(self._engine.info.window_tokens, self._limits.subcall_tokens, system_tokens)
+        sample = self._corpus.context[:SAMPLE_CHARS]
+        chars_per_token = len(sample) / max(1, await self._engine.count_tokens(sample))
+        situation = Situation(
+            question=self._request.question,
+            document_names=tuple(document.name for document in self._corpus.documents),
+            context_chars=len(self._corpus.context),
+            subcall_tokens=window,
+            subcall_chars=int(window * chars_per_token) // 1000 * 1000,
+            turns=self._limits.max_turns,
+        )
+        self._messages = list(opening_messages(self._profile, situation))
+        counts = [await self._engine.count_tokens(message.content) for message in self._messages]
+        self._prompt_tokens = sum(counts) + TEMPLATE_TOKENS + 8 * len(counts)
+        self._subcalls = SubCalls(
+            self._engine, self._profile, self._budget, prompt_tokens=window, on_done=self._subcall_done
+        )
+
+    def _next_state(self) -> TurnState:
+        if not any(turn.result for turn in self._turns):
+            return TurnState.FIRST
+        last_turn = self._budget.remaining_turns == 1
+        late = self._budget.elapsed_s > FINISH_BY * self._limits.wall_s
+        # An ordinary turn must leave room for the observation that follows it and for an answer after that.
+        growth = self._limits.turn_tokens + self._profile.max_output_chars // 2
+        short = self._budget.remaining_tokens < 2 * self._prompt_tokens + growth + ANSWER_TOKENS
+        full = self._engine.info.window_tokens < self._prompt_tokens + growth + ANSWER_TOKENS
+        return TurnState.LAST if last_turn or late or short or full else TurnState.OPEN
+
+    async def _complete(self, state: TurnState) -> Reply | StopReason:
+        """Return the root's reply, or the limit that leaves no room for one."""
+        wanted = ANSWER_TOKENS if state is TurnState.LAST else self._limits.turn_tokens
+        max_tokens = min(wanted, self._engine.info.window_tokens - self._prompt_tokens)
+        if max_tokens < 1:
+            return StopReason.WINDOW_LIMIT
+        reserved = self._prompt_tokens + max_tokens
+        if not self._budget.reserve(reserved):
+            return StopReason.TOKEN_LIMIT
+        self._budget.turns += 1
+        self._recorder.write(TurnStarted(self._budget.turns, state.value))
+        used = Usage()
+        try:
+            reply = await self._engine.complete(
+                Completion(
+                    tuple(self._messages),
+                    max_tokens=max_tokens,
+                    sampling=self._sampling,
+                    grammar=turn_grammar(state, self._engine.info.grammar_dialect),
+                )
+            )
+            used = reply.usage
+        except EngineRefused:
+            if self._turns:  # the estimate was short: the conversation has outgrown the window
+                return StopReason.WINDOW_LIMIT
+            raise
+        finally:
+            self._budget.settle(reserved, used)
+        self._recorder.write(TurnWritten(self._budget.turns, reply.text))
+        return reply
+
+    async def _act(self, reply: Reply) -> Turn:
+        action = decode_turn(reply.text, reply.stop)
+        if isinstance(action, Cell):
+            return Turn(reply.text, action, reply.usage, await self._execute(action.code))
+        if isinstance(action, FinalVar):
+            return Turn(reply.text, action, reply.usage, await self._execute(f"FINAL_VAR({action.name!r})"))
+        return Turn(reply.text, action, reply.usage)
+
+    async def _execute(self, code: str) -> CellResult:
+        self._subcalls.leaving_tokens = self._prompt_tokens + self._limits.turn_tokens + ANSWER_TOKENS
+        wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
+        return await self._repl.execute(code, wall_s=wall_s, query=self._subcalls)
+
+    def _judge(self, turn: Turn, state: TurnState) -> tuple[Answer | None, str]:
+        """Return the answer that this turn gives, or the note that tells the model why it gives none."""
+        final = _final_of(turn)
+        if final is None:
+            repeated = any(turn.action == earlier.action for earlier in self._turns[:-1])
+            return None, self._profile.repeated if repeated else ""
+        if state is TurnState.FIRST:
+            self._held = final.value
+            return None, _fill(self._profile.held, value=_short(final.value))
+        # What the answering cell computed supports its own answer; a literal must have been seen.
+        computed = not isinstance(turn.action, Final)
+        supported = computed or is_supported(final.value, "\n".join(self._seen))
+        if state is TurnState.LAST:
+            return self._answer(final.value, self._forced_by(), reason=self._why(self._forced_by())), ""
+        if not supported and self._held != final.value:
+            self._held = final.value
+            return None, _fill(self._profile.unsupported, value=_short(final.value))
+        reason = "" if supported else "nothing that was printed says so"
+        return self._answer(final.value, StopReason.FINAL, reason=reason), ""
+
+    async def _observe(self, turn: Turn, note: str) -> TurnState:
+        """Tell the model what became of its turn, and return the state of the next one."""
+        if isinstance(turn.action, Malformed):
+            output = turn.action.reason
+        elif turn.result is not None:
+            output = observe(turn.result, max_chars=self._profile.max_output_chars)
+            self._seen.extend(text for call in turn.result.subcalls for text in (call.prompt, call.answer))
+        else:
+            output = "(the answer was not accepted)"
+        self._seen.append(output)
+        added = await self._engine.count_tokens(output)
+        self._prompt_tokens = turn.usage.prompt_tokens + turn.usage.completion_tokens + added + NOTE_TOKENS
+        state = self._next_state()
+        what_now = self._profile.last if state is TurnState.LAST else self._profile.open
+        what_now = _fill(what_now, turns_left=self._budget.remaining_turns)
+        message = observation_message(self._profile, output, f"{note}\n{what_now}".strip())
+        self._messages += [Message(Role.ASSISTANT, turn.text), message]
+        self._recorder.write(TurnTaken(self._budget.turns, turn, message.content))
+        return state
+
+    # --- small parts ------------------------------------------------------------------------------------
+
+    def _subcall_done(self, subcall: SubCall) -> None:
+        self._recorder.write(SubCallDone(self._budget.turns, subcall))
+
+    def _forced_by(self) -> StopReason:
+        if self._budget.remaining_turns <= 0:
+            return StopReason.TURN_LIMIT
+        if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
+            return StopReason.TIME_LIMIT
+        window = self._engine.info.window_tokens
+        return StopReason.WINDOW_LIMIT if self._prompt_tokens * 2 > window else StopReason.TOKEN_LIMIT
+
+    def _why(self, stop: StopReason) -> str:
+        limits = self._limits
+        return {
+            StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
+            StopReason.TIME_LIMIT: f"the {limits.wall_s:g} seconds were used; raise --max-seconds",
+            StopReason.TOKEN_LIMIT: f"the {limits.max_tokens:,} tokens were used; raise --max-tokens",
+            StopReason.WINDOW_LIMIT: (
+                f"the run's conversation fills the model's window of {self._engine.info.window_tokens:,} tokens"
+            ),
+            StopReason.CANCELLED: "the run was cancelled",
+        }.get(stop, "")
+
+    def _answer(self, value: JsonValue, stop: StopReason, *, reason: str) -> Answer:
+        results = [turn.result for turn in self._turns if turn.result is not None]
+        spans = [span for result in results for span in result.spans]
+        return Answer(
+            value=value,
+            stop=stop,
+            confirmed=not reason,
+            reason=reason,
+            citations=self._cite(value, spans, self._seen) if value is not None else (),
+            usage=self._budget.usage,
+            subcalls=self._budget.subcalls,
+            turns=self._budget.turns,
+            wall_s=self._budget.elapsed_s,
+        )
+
+
+def _final_of(turn: Turn) -> Final | None:
+    if isinstance(turn.action, Final):
+        return turn.action
+    return turn.result.final if turn.result is not None else None
+
+
+def _fill(template: str, **values: object) -> str:
+    return Template(template).substitute(values)
+
+
+def _short(value: JsonValue, limit: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,57 @@
+"""Messages of a run. Append-only: the messages of turn t+1 begin with those of turn t, byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Template
+
+from rlm_local.prompts.profile import Profile
+from rlm_local.types import Message, Role
+
+MAX_NAMES = 12  # document names told to the model at the start; the rest it can read from `documents`
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The true numbers of a run, told to the model."""
+
+    question: str
+    document_names: tuple[str, ...]
+    context_chars: int
+    subcall_tokens: int  # the longest prompt of one llm_query
+    subcall_chars: int  # the same in characters of these documents, rounded down
+    turns: int
+
+
+def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, ...]:
+    """Return the messages before the first turn: rules, worked turns, and the question last."""
+    question = Template(profile.question).substitute(
+        question=situation.question,
+        documents=_counted(len(situation.document_names), "document"),
+        characters=f"{situation.context_chars:,}",
+        names=_names(situation.document_names),
+        subcall_tokens=f"{situation.subcall_tokens:,}",
+        subcall_characters=f"{situation.subcall_chars:,}",
+        turns=situation.turns,
+    )
+    return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))
+
+
+def observation_message(profile: Profile, output: str, note: str) -> Message:
+    """Return the user message that follows a turn: what was printed, then what to mind."""
+    text = Template(profile.observation).substitute(output=output, note=note)
+    return Message(Role.USER, text.strip())
+
+
+def subcall_messages(profile: Profile, prompt: str) -> tuple[Message, ...]:
+    """Return the messages of one llm_query."""
+    return (Message(Role.SYSTEM, profile.subcall), Message(Role.USER, prompt))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _names(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown}, and {len(names) - MAX_NAMES:,} more"

@@ -1,0 +1,63 @@
+"""A budget is never overspent, whatever order calls come in."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlm_local.controller.budget import Budget
+from rlm_local.errors import ConfigError
+from rlm_local.limits import Limits
+from rlm_local.types import StopReason, Usage
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500), st.booleans()), max_size=40))
+def test_reserved_and_used_tokens_never_exceed_the_limit(calls: list[tuple[int, int, bool]]) -> None:
+    budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
+    open_calls: list[tuple[int, int]] = []
+    for wanted, used, settles_now in calls:
+        if budget.reserve(wanted):
+            open_calls.append((wanted, min(used, wanted)))
+        if settles_now and open_calls:
+            reserved, spent = open_calls.pop()
+            budget.settle(reserved, Usage(prompt_tokens=spent))
+        assert budget.remaining_tokens >= 0
+    for reserved, spent in open_calls:
+        budget.settle(reserved, Usage(prompt_tokens=spent))
+    assert budget.remaining_tokens == 2_000 - budget.usage.total_tokens
+
+
+def test_a_reservation_can_leave_a_rest_for_others() -> None:
+    budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
+    assert not budget.reserve(1_500, leaving=600)
+    assert budget.reserve(1_500, leaving=500)
+
+
+def test_each_limit_is_named_when_it_is_reached() -> None:
+    clock = iter([0.0, 0.0, 0.0, 0.0, 700.0])
+    budget = Budget(Limits(max_turns=2, max_tokens=2_000), now=lambda: next(clock))
+    assert budget.exhausted() is None
+    budget.turns = 2
+    assert budget.exhausted() is StopReason.TURN_LIMIT
+    budget.settle(0, Usage(prompt_tokens=2_000))
+    assert budget.exhausted() is StopReason.TOKEN_LIMIT
+    assert budget.exhausted() is StopReason.TIME_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"max_turns": 1}, "max_turns is 1"),
+        ({"max_subcalls": -1}, "max_subcalls is -1"),
+        ({"wall_s": 0}, "wall_s is 0"),
+        ({"wall_s": float("nan")}, "wall_s is nan"),
+        ({"cell_s": float("inf")}, "cell_s is inf"),
+        ({"max_tokens": 0}, "max_tokens is 0"),
+        ({"max_tokens": 500}, "raise max_tokens or lower turn_tokens"),
+        ({"cell_memory_bytes": 1}, "cell_memory_bytes is 1"),
+    ],
+)
+def test_limits_that_cannot_be_are_refused_by_name(limits: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Limits(**limits)  # type: ignore[arg-type]

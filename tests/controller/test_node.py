@@ -1,0 +1,231 @@
+"""One run: complete, decode, execute, observe, until a final or a limit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import pytest
+
+from rlm_local.controller import Ports, run_node
+from rlm_local.errors import EngineUnavailable, WorkerLost
+from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken
+from rlm_local.limits import Limits
+from rlm_local.prompts import load_profile
+from rlm_local.testing import KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
+from rlm_local.types import (
+    Answer,
+    CellResult,
+    CellStatus,
+    Citation,
+    Corpus,
+    Document,
+    Final,
+    JsonValue,
+    Malformed,
+    Reply,
+    ReplyStop,
+    Request,
+    Role,
+    Sampling,
+    Span,
+    StopReason,
+    Usage,
+)
+
+TEXT = "The archive closes at noon. The fee is 30 euros."
+CORPUS = Corpus((Document("rules.txt", TEXT),), TEXT, (0,))
+LOOK = '```repl\nsearch("fee")\n```'
+LOOK_AGAIN = '```repl\nsearch("euros")\n```'
+SEEN = "1 match for 'fee'\n[1] rules.txt line 1 (offset 28):\nThe fee is 30 euros.\n"
+
+
+def no_citations(value: JsonValue, spans: Sequence[Span], readings: Sequence[str]) -> tuple[Citation, ...]:
+    return ()
+
+
+async def ask(engine: ScriptedEngine, repl: object, *, recorder: KeptEvents | None = None, **limits: float) -> Answer:
+    bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
+    return await run_node(
+        Request("What is the fee?", CORPUS.documents, bounds),
+        CORPUS,
+        Ports(engine, repl, recorder or KeptEvents()),  # type: ignore[arg-type]
+        load_profile("small"),
+        sampling=Sampling(),
+        cite=no_citations,
+    )
+
+
+def requests(engine: ScriptedEngine) -> Iterable[tuple[str, str]]:
+    for completion in engine.completions:
+        yield completion.messages[-1].role, completion.messages[-1].content
+
+
+async def test_a_final_that_was_printed_ends_the_run_confirmed() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN]))
+    assert (answer.value, answer.stop, answer.confirmed, answer.turns) == ("30 euros", StopReason.FINAL, True, 2)
+    assert answer.usage.completion_tokens == 20  # 10 a reply
+
+
+async def test_every_request_extends_the_one_before_byte_for_byte() -> None:
+    engine = ScriptedEngine([LOOK, LOOK_AGAIN, "no code here", 'FINAL("30 euros")'])
+    await ask(engine, ScriptedRepl([SEEN, SEEN]))
+    for earlier, later in zip(engine.completions, engine.completions[1:], strict=False):
+        assert later.messages[: len(earlier.messages)] == earlier.messages
+        assert later.messages[len(earlier.messages)].role is Role.ASSISTANT
+
+
+async def test_no_final_form_is_allowed_before_the_first_cell_ran() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")'])
+    await ask(engine, ScriptedRepl([SEEN]))
+    first, second = (completion.grammar or "" for completion in engine.completions)
+    assert "final" not in first.splitlines()[0]
+    assert "final" in second.splitlines()[0]
+
+
+async def test_the_last_turn_may_only_answer_and_its_answer_is_unconfirmed() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN]), max_turns=2)
+    last = engine.completions[-1]
+    assert (last.grammar or "").startswith("start: final\n")
+    assert "last turn" in last.messages[-1].content
+    assert (answer.value, answer.stop, answer.confirmed) == ("30 euros", StopReason.TURN_LIMIT, False)
+    assert "--max-turns" in answer.reason
+
+
+async def test_an_answer_given_in_the_first_cell_is_held_until_its_output_was_seen() -> None:
+    early = CellResult(CellStatus.OK, "", final=Final("30 euros"))
+    engine = ScriptedEngine(['```repl\nFINAL("30 euros")\n```', LOOK, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([early, SEEN]))
+    assert "before you saw any output" in engine.completions[1].messages[-1].content
+    assert (answer.value, answer.turns) == ("30 euros", 3)
+
+
+async def test_an_answer_that_nothing_printed_supports_is_questioned_once_and_then_unconfirmed() -> None:
+    engine = ScriptedEngine([LOOK, "FINAL(1234567)", "FINAL(1234567)"])
+    answer = await ask(engine, ScriptedRepl([SEEN]))
+    assert "Nothing that was printed says 1234567" in engine.completions[2].messages[-1].content
+    assert (answer.value, answer.stop, answer.confirmed) == (1234567, StopReason.FINAL, False)
+    assert answer.reason
+
+
+async def test_final_var_takes_the_value_from_the_repl() -> None:
+    repl = ScriptedRepl([SEEN, CellResult(CellStatus.OK, "", final=Final(30))])
+    answer = await ask(ScriptedEngine([LOOK, "FINAL_VAR(fee)"]), repl)
+    assert repl.codes[-1] == "FINAL_VAR('fee')"
+    assert (answer.value, answer.confirmed) == (30, True)
+
+
+async def test_a_final_var_of_an_unknown_name_goes_back_to_the_model() -> None:
+    failed = CellResult(CellStatus.RAISED, "", error="NameError: no variable 'fee'; there are: hits")
+    engine = ScriptedEngine([LOOK, "FINAL_VAR(fee)", 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN, failed]))
+    assert "there are: hits" in engine.completions[2].messages[-1].content
+    assert answer.confirmed
+
+
+async def test_a_cut_turn_is_told_and_not_executed() -> None:
+    cut = Reply("```repl\nx = [1,", ReplyStop.LENGTH, Usage(100, 0, 1024))
+    recorder = KeptEvents()
+    engine = ScriptedEngine([cut, LOOK, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN]), recorder=recorder)
+    taken = [event for event in recorder.events if isinstance(event, TurnTaken)]
+    assert isinstance(taken[0].turn.action, Malformed)
+    assert answer.confirmed
+
+
+async def test_code_that_ran_before_is_named() -> None:
+    engine = ScriptedEngine([LOOK, LOOK, 'FINAL("30 euros")'])
+    await ask(engine, ScriptedRepl([SEEN, SEEN]))
+    assert "You ran this code before" in engine.completions[2].messages[-1].content
+
+
+async def test_sub_calls_are_counted_and_refused_past_their_limit() -> None:
+    recorder = KeptEvents()
+    engine = ScriptedEngine([LOOK, "yes", "no", 'FINAL("yes")'])
+    answer = await ask(engine, QueryingRepl(["a?", "b?", "c?"]), recorder=recorder, max_subcalls=2)
+    done = [event.subcall for event in recorder.events if isinstance(event, SubCallDone)]
+    assert sorted(call.answer for call in done) == ["", "no", "yes"]
+    assert "all 2 sub-calls" in next(call.refused for call in done if call.refused)
+    assert answer.subcalls == 2
+    assert answer.usage.completion_tokens == 40  # two turns and two sub-calls, 10 each
+
+
+async def test_a_sub_call_longer_than_the_window_is_refused_with_numbers_and_a_repair() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("a")'])
+    answer = await ask(engine, QueryingRepl(["x" * 40_000]))
+    assert "10000 tokens" in engine.completions[1].messages[-1].content
+    assert "split it into 2" in engine.completions[1].messages[-1].content
+    assert answer.subcalls == 1
+
+
+async def test_tokens_that_run_out_end_the_run_with_an_answer_turn() -> None:
+    engine = ScriptedEngine([LOOK] + [f'```repl\nsearch("fee {n}")\n```' for n in range(20)], tokens_each=900)
+    repl = ScriptedRepl([SEEN] * 20)
+    answer = await ask(engine, repl, max_tokens=12_000, max_turns=30)
+    assert answer.stop is StopReason.TOKEN_LIMIT
+    assert not answer.confirmed
+    assert answer.usage.total_tokens <= 12_000
+    assert "--max-tokens" in answer.reason
+
+
+async def test_seconds_that_run_out_end_the_run_with_what_was_seen() -> None:
+    class Hanging(ScriptedEngine):
+        async def complete(self, completion):
+            if self.completions:
+                await asyncio.Event().wait()
+            return await super().complete(completion)
+
+    recorder = KeptEvents()
+    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=0.2)
+    assert answer.stop is StopReason.TIME_LIMIT
+    assert "30 euros" in str(answer.value)
+    assert recorder.events[-1] == RunEnded(answer)
+
+
+async def test_a_conversation_that_fills_the_window_is_ended_by_an_answer() -> None:
+    engine = ScriptedEngine([LOOK, LOOK_AGAIN, 'FINAL("30 euros")'], window_tokens=4_600, tokens_each=500)
+    answer = await ask(engine, ScriptedRepl([SEEN * 60, SEEN * 60]), turn_tokens=600)
+    assert (answer.stop, answer.value) == (StopReason.WINDOW_LIMIT, "30 euros")
+
+
+async def test_a_cancelled_run_is_recorded_as_cancelled() -> None:
+    class Hanging(ScriptedEngine):
+        async def complete(self, completion):
+            started.set()
+            return await asyncio.Event().wait()
+
+    started, recorder = asyncio.Event(), KeptEvents()
+    task = asyncio.create_task(ask(Hanging([]), ScriptedRepl(), recorder=recorder))
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert isinstance(recorder.events[-1], RunEnded)
+    assert recorder.events[-1].answer.stop is StopReason.CANCELLED
+
+
+@pytest.mark.parametrize("failure", [EngineUnavailable("the engine died"), WorkerLost("the worker died")])
+async def test_our_own_failures_are_raised_not_observed(failure: Exception) -> None:
+    def lost(code: str) -> CellResult:
+        raise failure
+
+    engine = ScriptedEngine([failure] if isinstance(failure, EngineUnavailable) else [LOOK])
+    with pytest.raises(type(failure)):
+        await ask(engine, ScriptedRepl([lost]))
+
+
+async def test_a_sub_call_whose_engine_dies_raises_the_engines_own_error() -> None:
+    engine = ScriptedEngine([LOOK, EngineUnavailable("the engine died")])
+    with pytest.raises(EngineUnavailable):
+        await ask(engine, QueryingRepl(["a?"]))
+
+
+async def test_each_turn_is_announced_with_the_state_it_is_held_to() -> None:
+    recorder = KeptEvents()
+    await ask(ScriptedEngine([LOOK, 'FINAL("30 euros")']), ScriptedRepl([SEEN]), recorder=recorder)
+    assert [event for event in recorder.events if isinstance(event, TurnStarted)] == [
+        TurnStarted(1, "first"),
+        TurnStarted(2, "open"),
+    ]

@@ -1,0 +1,77 @@
+"""What the model reads of a cell is bounded, and says what was left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_local.controller.finish import best_so_far, is_supported
+from rlm_local.controller.observe import NOTHING_PRINTED, observe
+from rlm_local.types import Cell, CellResult, CellStatus, JsonValue, SubCall, Turn, Usage
+
+
+def test_short_output_is_shown_as_printed() -> None:
+    assert observe(CellResult(CellStatus.OK, "a\nb\n"), max_chars=100) == "a\nb"
+
+
+def test_long_output_keeps_head_and_tail_and_tells_its_true_length() -> None:
+    text = "a" * 500 + "b" * 500
+    shown = observe(CellResult(CellStatus.OK, text), max_chars=100)
+    assert shown.startswith("a" * 75)
+    assert shown.endswith("b" * 25)
+    assert "900 of 1,000 characters" in shown
+
+
+def test_output_that_the_jail_cut_counts_what_never_left_it() -> None:
+    result = CellResult(CellStatus.OK, "a" * 100, stdout_tail="b" * 100, truncated_bytes=9_800)
+    assert "of 10,000 characters" in observe(result, max_chars=100)
+
+
+def test_nothing_printed_is_said() -> None:
+    assert observe(CellResult(CellStatus.OK, ""), max_chars=100) == NOTHING_PRINTED
+
+
+def test_an_error_follows_what_was_printed_before_it() -> None:
+    result = CellResult(CellStatus.RAISED, "1\n", error="Traceback\nNameError: x")
+    assert observe(result, max_chars=100) == "1\nTraceback\nNameError: x"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (CellStatus.TIMEOUT, "ran too long"),
+        (CellStatus.OUT_OF_MEMORY, "too much memory"),
+        (CellStatus.KILLED, "crashed"),
+    ],
+)
+def test_what_stopped_a_cell_is_said_in_words(status: CellStatus, said: str) -> None:
+    assert said in observe(CellResult(status, ""), max_chars=100)
+
+
+@pytest.mark.parametrize(
+    ("value", "seen", "supported"),
+    [
+        ("30 days", "within 30 days of notice", True),
+        ("30 days", "within 60 days of notice", False),  # the number is what tells, not the noun
+        (1234567, "magic number is: 1,234,567.", True),
+        (1234567, "1234568", False),
+        ("New York", "governed by the laws of New York", True),
+        ("Delaware", "governed by the laws of New York", False),
+        ("Yes", "nothing of the kind", True),  # no telling word
+        ([1, 2], "", True),
+        (True, "", True),
+        (None, "", True),
+    ],
+)
+def test_an_answer_is_supported_when_its_telling_words_were_seen(value: JsonValue, seen: str, supported: bool) -> None:
+    assert is_supported(value, seen) is supported
+
+
+def test_the_best_so_far_is_a_held_answer_then_a_sub_calls_then_what_was_printed() -> None:
+    printed = Turn("", Cell("x"), Usage(), CellResult(CellStatus.OK, "seen\n"))
+    asked = Turn(
+        "", Cell("y"), Usage(), CellResult(CellStatus.OK, "p\n", subcalls=(SubCall("q", "an answer", Usage()),))
+    )
+    assert best_so_far([printed], "held") == "held"
+    assert best_so_far([printed, asked], None) == "an answer"
+    assert best_so_far([asked, printed], None) == "seen"
+    assert best_so_far([], None) is None

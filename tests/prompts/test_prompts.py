@@ -1,0 +1,62 @@
+"""The bytes that models read are golden: a prompt cannot move unseen.
+
+`RLM_LOCAL_GOLDEN=write pytest tests/prompts` writes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from rlm_local.errors import ConfigError
+from rlm_local.prompts import Situation, load_profile, observation_message, opening_messages, subcall_messages
+from rlm_local.prompts.profile import MAX_OUTPUT_CHARS
+from rlm_local.types import Role
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+SITUATION = Situation(
+    question="Which law governs the $100 contract?",
+    document_names=tuple(f"contract-{number}.txt" for number in range(1, 15)),
+    context_chars=1_234_567,
+    subcall_tokens=15_000,
+    subcall_chars=60_000,
+    turns=12,
+)
+
+
+@pytest.mark.parametrize("name", sorted(MAX_OUTPUT_CHARS))
+def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
+    profile = load_profile(name)
+    sent = {
+        "opening": [[m.role.value, m.content] for m in opening_messages(profile, SITUATION)],
+        "observation": observation_message(profile, "37", "3 turns left").content,
+        "subcall": [[m.role.value, m.content] for m in subcall_messages(profile, "Is it so?")],
+        "notes": [profile.open, profile.last, profile.held, profile.unsupported, profile.repeated],
+    }
+    text = json.dumps(sent, indent=1, ensure_ascii=False) + "\n"
+    path = GOLDEN / f"prompts-{name}.json"
+    if os.environ.get("RLM_LOCAL_GOLDEN") == "write":
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(MAX_OUTPUT_CHARS))
+def test_roles_alternate_after_the_system_message(name: str) -> None:
+    roles = [message.role for message in opening_messages(load_profile(name), SITUATION)]
+    assert roles[0] is Role.SYSTEM
+    assert roles[1::2] == [Role.USER] * len(roles[1::2])
+    assert roles[2::2] == [Role.ASSISTANT] * len(roles[2::2])
+
+
+def test_the_rules_are_the_same_for_every_run() -> None:
+    other = Situation("Another?", ("a.txt",), 10, 5, 5, 3)
+    small = load_profile("small")
+    assert opening_messages(small, SITUATION)[:-1] == opening_messages(small, other)[:-1]
+
+
+def test_an_unknown_profile_is_named_beside_the_known_ones() -> None:
+    with pytest.raises(ConfigError, match="'tiny'; there are large, small"):
+        load_profile("tiny")
