@@ -1,8 +1,8 @@
 """What a person sees on stderr while a run goes on.
 
-`LiveView` on a terminal, `PlainView` elsewhere; both draw what `event_lines` says, but leave the answer itself to
-who prints it on stdout: of the end of a run they show `summary_lines`. Neither ever ends a run: when stderr goes
-away (a closed pipe, a full disk behind it), they fall silent.
+`LiveView` on a terminal, `PlainView` elsewhere; both draw what `event_lines` says, but leave the end of a run to
+who prints the answer on stdout. Neither ever ends a run: when stderr goes away (a closed pipe, a full disk behind
+it), they fall silent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.ports import Recorder
-from rlm_local.trace import event_lines, summary_lines
+from rlm_local.trace import event_lines
 
 
 class View(Recorder, Protocol):
@@ -123,7 +123,7 @@ class LiveView(NoView):
 
 
 def _lines(event: Event) -> list[str]:
-    return ["", *summary_lines(event.answer)] if isinstance(event, RunEnded) else event_lines(event)
+    return [] if isinstance(event, RunEnded) else event_lines(event)
 
 
 def _status(event: Event) -> str | None:

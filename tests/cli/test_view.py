@@ -27,10 +27,6 @@ LINES = [
     "  │ print([1])  # [bold]",
     "  ↳ sub-call: what? [/] (9 characters) → :smile: yes",
     r"  \x1b[2J[1] " + ("wide " * 60).rstrip(),
-    "",
-    "a.txt, line 1:",
-    "  │ is 42",
-    "0 prompt tokens (0 cached) · 0 completion tokens · 0 sub-calls · 1 turn · 0.0 s",
 ]
 
 

