@@ -1,0 +1,6 @@
+"""Code that nobody vouches for, in a jail: `JailSession` runs it, `probe` tells whether this machine can."""
+
+from rlm_local.jail.doctor import probe
+from rlm_local.jail.session import JailSession
+
+__all__ = ["JailSession", "probe"]

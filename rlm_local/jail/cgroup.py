@@ -1,0 +1,129 @@
+"""A control group for each jail where the system lets us: a second bound on memory and threads, counted by the kernel.
+
+Not required. Without one RLIMIT_AS bounds the memory all the same, because stage 2 lets no second process begin.
+The group is ours and not nsjail's, so that its counters can be read after the jail has died.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_ROOT = Path("/sys/fs/cgroup")
+_NAME = re.compile(r"rlm-local\.(\d+)\.[0-9a-f]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The folders of one jail's group, one a hierarchy (v1) or one in all (v2)."""
+
+    version: int
+    folders: tuple[Path, ...]
+
+    def open_procs(self) -> tuple[int, ...]:
+        """Return descriptors to write a joining process to; the caller closes them."""
+        return tuple(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders)
+
+    def oom_kills(self) -> int:
+        """Return how many processes of the group the kernel has killed for memory."""
+        for folder in self.folders:
+            for name in ("memory.events", "memory.oom_control"):
+                if found := re.search(r"^oom_kill (\d+)$", _read(folder / name), re.MULTILINE):
+                    return int(found[1])
+        return 0
+
+    def remove(self) -> bool:
+        """Remove the group; False while a process of it is still on its way out."""
+        return sum(_remove(folder) for folder in self.folders) == len(self.folders)  # all of them, not up to the first
+
+
+def create(*, memory_bytes: int, processes: int) -> Group | None:
+    """Return a new group with these bounds, or None where this system lets us have none. Sweeps dead ones first."""
+    name = f"rlm-local.{os.getpid()}.{secrets.token_hex(4)}"
+    for version, parents, settings in (
+        (2, _parents("", _ROOT), {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": processes}),
+        (1, _parents("memory", _ROOT / "memory"), {"memory.limit_in_bytes": memory_bytes}),
+    ):
+        for parent in parents:
+            sweep(parent)
+            if folder := _made(parent / name, settings):
+                pids = _made_first(_parents("pids", _ROOT / "pids"), name, {"pids.max": processes})
+                return Group(version, (folder, pids) if version == 1 and pids else (folder,))
+    return None
+
+
+def sweep(parent: Path) -> None:
+    """Remove the groups that died with their makers: a maker that is killed cannot."""
+    try:
+        names = [entry.name for entry in os.scandir(parent)]
+    except OSError:
+        return
+    for name in names:
+        if (found := _NAME.fullmatch(name)) and not Path(f"/proc/{found[1]}").exists():
+            _remove(parent / name)
+
+
+def _parents(controller: str, hierarchy: Path) -> Iterator[Path]:
+    """Yield where a group may be made: below our own, else at the top."""
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            yield hierarchy / path.lstrip("/")
+    yield hierarchy
+
+
+def _made_first(parents: Iterator[Path], name: str, settings: dict[str, int]) -> Path | None:
+    for parent in parents:
+        sweep(parent)
+        if folder := _made(parent / name, settings):
+            return folder
+    return None
+
+
+def _made(folder: Path, settings: dict[str, int]) -> Path | None:
+    """Return the new folder with its bounds set, None where the controller or the right to it is missing."""
+    if not (folder.parent / "cgroup.procs").exists() or not os.access(folder.parent, os.W_OK):
+        return None
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:
+        return None
+    try:
+        for name, value in settings.items():
+            if name == "memory.swap.max" and not (folder / name).exists():
+                continue  # a kernel without swap accounting
+            _write(folder / name, value)
+    except OSError:
+        _remove(folder)
+        return None
+    return folder
+
+
+def _write(setting: Path, value: int) -> None:
+    # Not open(): it would create a plain file where the hierarchy is not what its path says.
+    descriptor = os.open(setting, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode("ascii"))
+    finally:
+        os.close(descriptor)
+
+
+def _remove(folder: Path) -> bool:
+    try:
+        folder.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

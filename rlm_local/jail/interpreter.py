@@ -1,0 +1,79 @@
+"""Which files of the running Python a jail needs: the binary, its library folder, and the shared libraries."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlm_local.errors import JailUnavailable
+
+# What they need (X11, Tcl, a terminal) has no place in a jail, and is half of all the libraries.
+_LEFT_OUT = ("_tkinter", "_curses", "_curses_panel", "readline", "_dbm", "_gdbm", "nis")
+_RESOLVED = re.compile(r"^\s*(?:(?P<name>\S+) => )?(?P<path>/.*) \(0x[0-9a-f]+\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """Paths on the host; where they go in the jail is policy.py's business."""
+
+    binary: Path
+    library: Path  # the folder with os.py
+    version: str  # "3.11"
+    loader: Path  # the ELF interpreter; its path is written into the binary
+    shared: tuple[tuple[str, Path], ...]  # soname, file
+    hidden: tuple[str, ...] = ()  # folders of the library folder with what was installed, not Python's own
+
+
+@functools.cache
+def running_interpreter() -> Interpreter:
+    """Return the Python that runs this, outside any virtual environment.
+
+    Raises JailUnavailable when its files cannot be told.
+    """
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    binary = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
+    library = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix})).resolve()
+    if not (library / "os.py").is_file() or not binary.is_file():
+        raise JailUnavailable(f"no Python library at {library} or no binary at {binary}", hint="run a regular CPython")
+    named = dict(_linked(binary, library / "lib-dynload"))
+    loaders = [path for name, path in named.items() if name.startswith("/")]
+    if not loaders:
+        raise JailUnavailable(f"{binary} names no dynamic loader", hint="use a dynamically linked CPython for glibc")
+    shared = {name: path for name, path in named.items() if not name.startswith("/")}
+    if libc := shared.get("libc.so.6"):
+        # glibc loads this one by itself when a thread is ended from outside.
+        unwinder = libc.parent / "libgcc_s.so.1"
+        if unwinder.is_file():
+            shared.setdefault(unwinder.name, unwinder)
+    hidden = tuple(name for name in ("site-packages", "dist-packages") if (library / name).is_dir())
+    return Interpreter(binary, library, version, loaders[0], tuple(sorted(shared.items())), hidden)
+
+
+def _linked(binary: Path, extensions: Path) -> list[tuple[str, Path]]:
+    """Return (soname, file) of every library that the binary or an extension module links, the loader by path.
+
+    One run of the dynamic loader in its tracing mode lists them all; nothing is executed. The extensions are
+    named relative to their folder, because the loader splits its list at spaces and colons.
+    """
+    modules = [f"./{path.name}" for path in sorted(extensions.glob("*.so")) if path.name.split(".")[0] not in _LEFT_OUT]
+    environment = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_PRELOAD": ":".join(modules), "LC_ALL": "C"}
+    if path := os.environ.get("LD_LIBRARY_PATH"):
+        environment["LD_LIBRARY_PATH"] = path
+    traced = subprocess.run(
+        [str(binary)],
+        cwd=extensions if extensions.is_dir() else None,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    matches = filter(None, map(_RESOLVED.match, traced.stdout.splitlines()))
+    return [(match["name"] or match["path"], Path(match["path"])) for match in matches]

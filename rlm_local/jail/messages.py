@@ -1,0 +1,132 @@
+"""What a jail may say, checked: frames become typed values here, or a WireError.
+
+Everything a frame claims is bounded and compared with what the host knows; nothing else of it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+from rlm_local.jail.wire import Json, WireError
+from rlm_local.types import CellStatus, Final, Span
+
+SPANS_PER_CELL = 4096
+PROMPTS_PER_CALL = 1024
+
+_Kind = TypeVar("_Kind", int, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    id: int
+    cell_id: int
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    cell_id: int
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    cell_id: int
+    status: CellStatus
+    error: str
+    stdout: str
+    stdout_tail: str
+    truncated_bytes: int
+    final: Final | None
+
+
+Message: TypeAlias = Query | Spans | Done
+
+
+def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes: int) -> Message:
+    """Return what a frame from a running cell says. Raises WireError for anything that no worker of ours sends.
+
+    document_chars: lengths of the documents, the bounds of spans; output_bytes: the bound of stdout.
+    """
+    match frame.get("op"):
+        case "query":
+            _only(frame, "id", "cell_id", "prompts")
+            return Query(_get(frame, "id", int), _get(frame, "cell_id", int), _prompts(frame["prompts"]))
+        case "spans":
+            _only(frame, "cell_id", "spans")
+            return Spans(_get(frame, "cell_id", int), _spans(frame["spans"], document_chars))
+        case "done":
+            _only(frame, "cell_id", "status", "error", "stdout", "stdout_tail", "stdout_bytes", "final")
+            return _done(frame, output_bytes)
+        case other:
+            raise WireError(f"the operation {other!r:.80} is not one that a jail may ask for")
+
+
+def parse_ready(frame: dict[str, Json]) -> str:
+    """Return the version of Python that runs inside."""
+    _only(frame, "python")
+    if frame["op"] != "ready":
+        raise WireError(f"a worker that begins with {frame['op']!r:.80} is not ours")
+    return _get(frame, "python", str)
+
+
+def _done(frame: dict[str, Json], output_bytes: int) -> Done:
+    head, tail = _get(frame, "stdout", str), _get(frame, "stdout_tail", str)
+    kept = len(head.encode("utf-8")) + len(tail.encode("utf-8"))
+    printed = _get(frame, "stdout_bytes", int)
+    if kept > output_bytes or printed < kept or (printed > kept) is not (printed > output_bytes):
+        raise WireError(f"{kept} bytes of stdout of {printed}, but {output_bytes} may leave")
+    status = _get(frame, "status", str)
+    if status not in ("ok", "raised", "timeout", "out_of_memory"):
+        raise WireError(f"a cell ended as {status!r:.80}")
+    final = frame["final"]
+    if final is not None and (not isinstance(final, dict) or set(final) != {"value"}):
+        raise WireError("a final is an object with a value, or null")
+    return Done(
+        cell_id=_get(frame, "cell_id", int),
+        status=CellStatus(status),
+        error=_get(frame, "error", str),
+        stdout=head,
+        stdout_tail=tail,
+        truncated_bytes=printed - kept,
+        final=None if final is None else Final(final["value"]),
+    )
+
+
+def _prompts(value: Json) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= PROMPTS_PER_CALL:
+        raise WireError(f"a query holds 1..{PROMPTS_PER_CALL} prompts")
+    return tuple(_typed("prompt", prompt, str) for prompt in value)
+
+
+def _spans(value: Json, document_chars: Sequence[int]) -> tuple[Span, ...]:
+    if not isinstance(value, list) or len(value) > SPANS_PER_CELL:
+        raise WireError(f"spans are a list of at most {SPANS_PER_CELL}")
+    return tuple(_span(item, document_chars) for item in value)
+
+
+def _span(value: Json, document_chars: Sequence[int]) -> Span:
+    if not isinstance(value, list) or len(value) != 3:
+        raise WireError("a span is document, start and end")
+    document, start, end = (_typed("span", number, int) for number in value)
+    if not 0 <= document < len(document_chars) or not 0 <= start < end <= document_chars[document]:
+        raise WireError(f"the span {start}..{end} of document {document} lies outside of it")
+    return Span(document, start, end)
+
+
+def _only(frame: dict[str, Json], *names: str) -> None:
+    if set(frame) != {"op", *names}:
+        raise WireError(f"a {frame.get('op')!r:.80} frame has {', '.join(sorted(names))}, and nothing else")
+
+
+def _get(frame: dict[str, Json], name: str, kind: type[_Kind]) -> _Kind:
+    return _typed(name, frame[name], kind)
+
+
+def _typed(name: str, value: Json, kind: type[_Kind]) -> _Kind:
+    # A bool is an int to isinstance, and to nobody else.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise WireError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+    return value

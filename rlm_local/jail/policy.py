@@ -1,0 +1,186 @@
+"""What a jail may see and use, as an nsjail configuration.
+
+The mount list is computed from the running interpreter: single folders and files, never /usr or / as a whole.
+Inside, Python lies under /python and every shared library in /lib, so that no path of the host is readable there.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlm_local.jail.interpreter import Interpreter
+from rlm_local.limits import MIB, Limits
+from rlm_local.rooms import room
+
+TMP_BYTES = 64 * MIB
+PROCESSES = 64  # threads, in truth: stage 2 allows no process
+JAILED_ID = 1000  # uid and gid inside
+WORKER = "/worker"
+# Above every range that systemd, useradd and subuid files hand out, below where 32-bit tools overflow.
+_FREE_IDS = range(1_900_000_000, 2_100_000_000)
+_SPECIAL = re.compile(r'[^ -~]|["\\]')
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom the kernel takes the jailed process for: an id of nobody's where we are root, else ourselves."""
+
+    uid: int | None
+    gid: int | None
+
+
+def unused_ids() -> Outside:
+    """Return an id that no account of this machine has; a new one at each call, so that two jails differ.
+
+    Only root may map others' ids: for everybody else the jail is their own user, in a user namespace.
+    """
+    if os.geteuid() != 0:
+        return Outside(None, None)
+    while True:
+        chosen = secrets.choice(_FREE_IDS)
+        try:
+            pwd.getpwuid(chosen)
+        except KeyError:
+            return Outside(chosen, chosen)
+
+
+def address_space_bytes(limits: Limits, *, text_bytes: int, str_bytes: int) -> int:
+    """Return the jail's first RLIMIT_AS: what a cell may use, the documents, and the room to decode them.
+
+    text_bytes: of the memory file; str_bytes: of the decoded str. Decoding widens the str at most twice, so three
+    are alive for a moment; the worker lowers the limit when that is over.
+    """
+    return limits.cell_memory_bytes + text_bytes + 3 * str_bytes
+
+
+def config(
+    interpreter: Interpreter, limits: Limits, outside: Outside, *, memory_bytes: int, worker: Mapping[str, bytes]
+) -> str:
+    """Return the nsjail configuration, protobuf text format.
+
+    worker: the files of /worker by relative path; they go in by content, so that it does not matter whether the
+    jailed id may read this installation. memory_bytes: see address_space_bytes.
+    """
+    return "\n".join(
+        [
+            *_namespaces(),
+            *_identity(outside),
+            *_limits(limits, memory_bytes),
+            *_environment(),
+            *_mounts(interpreter, worker),
+            f"seccomp_string: {quoted((room('sandbox') / 'policy.kafel').read_bytes())}",
+            "",
+        ]
+    )
+
+
+def arguments(interpreter: Interpreter) -> list[str]:
+    """Return the command that starts the worker inside, its two descriptor numbers still to be added.
+
+    Not `python -I`: that ignores PYTHONHASHSEED too, and with it two runs of a cell may order a set differently.
+    The environment holds nothing but what `config` put there.
+    """
+    return [f"/python/bin/python{interpreter.version}", "-s", "-P", "-S", "-B", WORKER]
+
+
+def worker_files() -> dict[str, bytes]:
+    """Return what lies in /worker: the worker as `sandbox.worker`, and the wire that it shares with the host."""
+    folder = room("sandbox") / "worker"
+    files = {f"sandbox/worker/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    files["__main__.py"] = files.pop("sandbox/worker/__main__.py")
+    files["rlm_local/jail/wire.py"] = (Path(__file__).parent / "wire.py").read_bytes()
+    return files
+
+
+def quoted(value: str | bytes) -> str:
+    """Return value as a string literal of the text format; no byte of it can end the literal or add a field."""
+    data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+    return '"' + _SPECIAL.sub(lambda found: f"\\{ord(found[0]):03o}", data.decode("latin-1")) + '"'
+
+
+def _namespaces() -> Iterator[str]:
+    yield 'name: "rlm-local"'
+    yield "mode: ONCE"
+    yield 'hostname: "jail"'
+    yield 'cwd: "/tmp"'
+    yield "time_limit: 0"  # a session lives as long as its run; cells are timed by the host
+    for kind in ("net", "user", "ns", "pid", "ipc", "uts", "cgroup"):
+        yield f"clone_new{kind}: true"
+    yield "clone_newtime: false"  # needs a kernel of 5.6, and hides nothing but the uptime
+    yield "iface_no_lo: true"
+    yield "mount_proc: false"
+    yield "keep_env: false"
+    yield "keep_caps: false"
+    yield "disable_no_new_privs: false"
+    yield "skip_setsid: false"
+    yield "forward_signals: false"
+    yield "nice_level: 5"
+
+
+def _identity(outside: Outside) -> Iterator[str]:
+    for kind, identity in (("uidmap", outside.uid), ("gidmap", outside.gid)):
+        named = "" if identity is None else str(identity)
+        yield f'{kind} {{ inside_id: "{JAILED_ID}" outside_id: "{named}" count: 1 }}'
+
+
+def _limits(limits: Limits, memory_bytes: int) -> Iterator[str]:
+    yield f"rlimit_as: {-(-memory_bytes // MIB)}"
+    yield f"rlimit_fsize: {TMP_BYTES // MIB}"
+    yield f"rlimit_cpu: {int(limits.max_turns * limits.cell_cpu_s) + 60}"  # a backstop; the host counts per cell
+    yield "rlimit_nofile: 64"
+    for name, value in (
+        ("core", 0),
+        ("memlock", 0),
+        ("rtprio", 0),
+        ("msgqueue", 0),
+        ("stack", 8),
+        ("nproc", PROCESSES),
+    ):
+        yield f"rlimit_{name}: {value}"
+        yield f"rlimit_{name}_type: VALUE"
+
+
+def _environment() -> Iterator[str]:
+    yield 'envar: "PYTHONHASHSEED=0"'
+    yield 'envar: "PYTHONUTF8=1"'
+    yield 'envar: "LD_LIBRARY_PATH=/lib"'
+    yield 'envar: "HOME=/tmp"'
+    yield 'envar: "MALLOC_ARENA_MAX=1"'  # an arena a thread would reserve 64 MiB of address space each
+
+
+def _mounts(interpreter: Interpreter, worker: Mapping[str, bytes]) -> Iterator[str]:
+    yield _bind(interpreter.binary, f"/python/bin/python{interpreter.version}")
+    library = f"/python/lib/python{interpreter.version}"
+    yield _bind(interpreter.library, library)
+    for name in interpreter.hidden:
+        yield _tmpfs(f"{library}/{name}", "size=4096,nr_inodes=2,mode=0555", writable=False)
+    yield _bind(interpreter.loader, str(interpreter.loader))
+    for name, path in interpreter.shared:
+        yield _bind(path, f"/lib/{name}")
+    yield 'mount { src: "/dev/null" dst: "/dev/null" is_bind: true rw: true nosuid: true noexec: true }'
+    yield 'mount { src: "/dev/urandom" dst: "/dev/urandom" is_bind: true rw: false nosuid: true noexec: true }'
+    owner = f"uid={JAILED_ID},gid={JAILED_ID}"
+    yield _tmpfs("/tmp", f"size={TMP_BYTES},nr_inodes=4096,mode=0700,{owner}", writable=True)
+    for name, content in worker.items():
+        yield (
+            f"mount {{ src_content: {quoted(content)} dst: {quoted(f'{WORKER}/{name}')} "
+            "is_bind: true rw: false nosuid: true nodev: true noexec: true }"
+        )
+
+
+def _bind(source: Path, destination: str) -> str:
+    resolved = quoted(str(source.resolve()))
+    return f"mount {{ src: {resolved} dst: {quoted(destination)} is_bind: true rw: false nosuid: true nodev: true }}"
+
+
+def _tmpfs(destination: str, options: str, *, writable: bool) -> str:
+    return (
+        f'mount {{ dst: {quoted(destination)} fstype: "tmpfs" rw: {str(writable).lower()} options: {quoted(options)} '
+        "nosuid: true nodev: true noexec: true }"
+    )

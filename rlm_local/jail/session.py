@@ -1,0 +1,190 @@
+"""A session: one namespace that outlives its jails. Implements ports.Repl."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+
+from rlm_local.errors import ConfigError, JailUnavailable, WorkerLost
+from rlm_local.jail.cell import CellRun, Job, Observed
+from rlm_local.jail.process import Jail, Opening
+from rlm_local.jail.wire import Json
+from rlm_local.limits import Limits
+from rlm_local.ports import QueryHandler
+from rlm_local.types import CellResult, CellStatus, Corpus, JsonValue, SubCall, Usage
+
+_NO_NOTES: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """A cell that ran, and what it takes to run it again without an engine."""
+
+    number: int  # the name that its functions have in tracebacks
+    code: str
+    wall_s: float
+    subcalls: tuple[SubCall, ...]
+
+
+class JailSession:
+    """Cells in a jail, one at a time. A jail that dies is replaced, and the earlier cells are run again in it."""
+
+    def __init__(self, opening: Opening, document_chars: Sequence[int]) -> None:
+        self._opening = opening
+        self._document_chars = document_chars
+        self._jail: Jail | None = None
+        self._cells = 0
+        self._past: list[_Past] = []
+        self._busy = asyncio.Lock()
+        self._closed = False
+
+    @classmethod
+    async def start(cls, corpus: Corpus, limits: Limits, *, notes: Mapping[str, JsonValue] = _NO_NOTES) -> JailSession:
+        """Return a session in a running jail.
+
+        notes: further variables that cells find, by name. Raises JailUnavailable with what is missing, ConfigError
+        for a note whose name is no Python name.
+        """
+        for name in notes:
+            if not name.isidentifier():
+                raise ConfigError(f"the note {name!r} is not a Python name")
+        chars = tuple(len(document.text) for document in corpus.documents)
+        frame: dict[str, Json] = {
+            "op": "open",
+            "names": [str(document.name) for document in corpus.documents],
+            "starts": list(corpus.starts),
+            "lengths": list(chars),
+            "output_bytes": limits.cell_output_bytes,
+            "memory_bytes": limits.cell_memory_bytes,
+            "notes": dict(notes),
+        }
+        session = cls(Opening(corpus.context, frame, limits), chars)
+        session._jail = await Jail.start(session._opening)
+        return session
+
+    async def __aenter__(self) -> JailSession:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+        """Run one cell and return what happened. See ports.Repl.
+
+        A cell that is cancelled, or whose query handler raises, takes its jail with it; the next cell rebuilds it.
+        """
+        async with self._busy:
+            if self._closed:
+                raise WorkerLost("the session is closed; start another one")
+            if self._jail is not None and self._jail.has_ended:
+                await self._drop()
+            jail = self._jail or await self._rebuilt()
+            started = time.monotonic()
+            self._cells += 1
+            observed = await self._run(jail, self._cells, code, wall_s, query)
+            elapsed_s = time.monotonic() - started
+            result = _result(observed, elapsed_s, was_out_of_memory=jail.was_out_of_memory())
+            if observed.done is None:
+                await self._drop()
+                self._jail = await self._rebuilt()
+            elif result.status in (CellStatus.OK, CellStatus.RAISED):
+                # A cell that raised is run again too: what it had set before that is still there.
+                self._past.append(_Past(self._cells, code, wall_s, result.subcalls))
+            return result
+
+    @property
+    def jail(self) -> Jail:
+        """The running jail, for whoever looks at it from outside. Raises WorkerLost when there is none."""
+        if self._jail is None:
+            raise WorkerLost("the session has no running jail")
+        return self._jail
+
+    async def close(self) -> None:
+        """End the jail and everything in it. Safe to call twice, and while a cell runs."""
+        self._closed = True
+        await self._drop()
+
+    async def _run(self, jail: Jail, number: int, code: str, wall_s: float, query: QueryHandler) -> Observed:
+        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query)
+        try:
+            return await CellRun(jail, job).run()
+        except BaseException:
+            await self._drop()
+            raise
+
+    async def _rebuilt(self) -> Jail:
+        """Return a fresh jail in which every earlier cell has been run again, its sub-calls answered from the record.
+
+        Raises WorkerLost when a jail cannot be started again or an earlier cell does not end well this time.
+        """
+        try:
+            self._jail = await Jail.start(self._opening)
+        except JailUnavailable as error:
+            raise WorkerLost(f"the jail died and cannot be started again: {error}", hint=error.hint) from error
+        for past in self._past:
+            observed = await self._run(self._jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))
+            if observed.done is None or observed.done.status not in (CellStatus.OK, CellStatus.RAISED):
+                await self._drop()
+                raise WorkerLost(f"the session cannot be rebuilt: cell {past.number} fails this time")
+        return self._jail
+
+    async def _drop(self) -> None:
+        jail, self._jail = self._jail, None
+        if jail is not None:
+            await jail.end()
+
+
+def _recorded(subcalls: Sequence[SubCall]) -> QueryHandler:
+    """Return a handler that answers each prompt as it was answered before, equal prompts in their order."""
+    waiting: dict[str, list[SubCall]] = {}
+    for subcall in reversed(subcalls):
+        waiting.setdefault(subcall.prompt, []).append(subcall)
+
+    async def answer(prompts: Sequence[str]) -> Sequence[SubCall]:
+        return [
+            waiting[prompt].pop()
+            if waiting.get(prompt)
+            else SubCall(prompt, "", Usage(), refused="this call was not made when the cell first ran")
+            for prompt in prompts
+        ]
+
+    return answer
+
+
+def _result(observed: Observed, elapsed_s: float, *, was_out_of_memory: bool) -> CellResult:
+    spans, subcalls = tuple(observed.spans), tuple(observed.subcalls)
+    done = observed.done
+    if done is None:
+        status, error = _death(observed, was_out_of_memory=was_out_of_memory)
+        return CellResult(status, "", error=error, spans=spans, subcalls=subcalls, elapsed_s=elapsed_s)
+    status = done.status
+    if status is CellStatus.TIMEOUT and not observed.interrupted:
+        status = CellStatus.RAISED  # a KeyboardInterrupt of the cell's own making
+    return CellResult(
+        status,
+        done.stdout,
+        stdout_tail=done.stdout_tail,
+        truncated_bytes=done.truncated_bytes,
+        error=done.error,
+        spans=spans,
+        subcalls=subcalls,
+        final=done.final,
+        elapsed_s=elapsed_s,
+    )
+
+
+def _death(observed: Observed, *, was_out_of_memory: bool) -> tuple[CellStatus, str]:
+    """Return status and one sentence for the model about a cell that took its jail with it."""
+    rebuilt = "The session was rebuilt: variables of earlier cells are back, those of this cell are gone."
+    if was_out_of_memory:
+        return CellStatus.OUT_OF_MEMORY, f"The cell ran out of memory and was ended. {rebuilt}"
+    if observed.killed:
+        return CellStatus.TIMEOUT, f"The cell's time was up and it did not stop when asked, so it was ended. {rebuilt}"
+    if observed.broken:
+        return CellStatus.KILLED, f"The cell broke the session's own channel and was ended. {rebuilt}"
+    return CellStatus.KILLED, f"The cell ended its Python process. {rebuilt}"

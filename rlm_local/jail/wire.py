@@ -1,0 +1,101 @@
+"""Frames between host and jail: a big-endian u32 length, then one strict UTF-8 JSON object.
+
+This one file is read on both sides of the border (policy.py puts it into the jail), so it imports the standard
+library only and knows nothing of the operations that the frames carry. The host reads what a hostile process
+wrote: every bound is checked before anything of that size is allocated, and nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Mapping
+from typing import NoReturn, TypeAlias
+
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
+
+HEADER_BYTES = 4
+FROM_JAIL_BYTES = 4 << 20  # a prompt above this fits no window anyway
+FROM_HOST_BYTES = 16 << 20
+MAX_DEPTH = 32  # levels of lists and objects, the frame itself being the first
+MAX_INT = 1 << 53  # beyond it two JSON readers may see two numbers
+
+
+class WireError(Exception):
+    """A frame that the protocol does not allow; whoever sent it is not to be listened to any further."""
+
+
+def encode(frame: Mapping[str, object], *, max_bytes: int) -> bytes:
+    """Return header and payload of one frame. Raises WireError when the payload is over max_bytes.
+
+    A lone surrogate becomes "?": JSON could spell it, UTF-8 cannot, and the other side would refuse it.
+    """
+    payload = json.dumps(frame, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+    if len(payload) > max_bytes:
+        raise WireError(f"a frame of {len(payload)} bytes, but at most {max_bytes} may be sent")
+    return struct.pack(">I", len(payload)) + payload
+
+
+def payload_bytes(header: bytes, *, max_bytes: int) -> int:
+    """Return the payload's length from its 4-byte header. Raises WireError when it is 0 or over max_bytes."""
+    (count,) = struct.unpack(">I", header)
+    if not 0 < count <= max_bytes:
+        raise WireError(f"a frame of {count} bytes was announced, but 1..{max_bytes} are allowed")
+    return int(count)
+
+
+def decode(payload: bytes) -> dict[str, Json]:
+    """Return the object that a payload spells. Raises WireError for whatever is not strict JSON within bounds."""
+    try:
+        frame = json.loads(
+            payload.decode("utf-8"),
+            object_pairs_hook=_object_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError as error:
+        raise WireError(f"a frame nested deeper than {MAX_DEPTH} levels") from error
+    except ValueError as error:  # not UTF-8, not JSON, or a number of too many digits
+        raise WireError(f"a frame that is not strict JSON: {error}") from error
+    if not isinstance(frame, dict):
+        raise WireError(f"a frame must be an object, not {type(frame).__name__}")
+    _check_bounds(frame, has_escapes=b"\\u" in payload)
+    return frame
+
+
+def _object_without_duplicates(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise WireError("an object that names a key twice")
+    return members
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise WireError(f"{name} is not JSON")
+
+
+def _check_bounds(frame: Json, *, has_escapes: bool) -> None:
+    """Walk a frame without recursion: depth, integers, floats, and surrogates where escapes could spell them."""
+    pending: list[tuple[Json, int]] = [(frame, 1)]
+    while pending:
+        value, depth = pending.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                raise WireError(f"a frame nested deeper than {MAX_DEPTH} levels")
+            if isinstance(value, dict):
+                pending.extend((name, depth + 1) for name in value)
+            pending.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise WireError("a number that no float can hold")
+        elif isinstance(value, int) and abs(value) > MAX_INT:
+            raise WireError(f"an integer beyond {MAX_INT}")
+        elif has_escapes and isinstance(value, str) and not _is_utf8(value):
+            raise WireError("a text with a lone surrogate")
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

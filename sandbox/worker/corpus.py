@@ -1,0 +1,91 @@
+"""The documents inside the jail: one str, and views into it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+
+class Document:
+    """One document: .name, .text, .start (where .text begins in `context`), len(). A view, not a copy."""
+
+    __slots__ = ("_context", "_length", "name", "start")
+
+    def __init__(self, name: str, context: str, start: int, length: int) -> None:
+        self.name = name
+        self.start = start
+        self._context = context
+        self._length = length
+
+    @property
+    def text(self) -> str:
+        """The document's text. Sliced at every use: kept, it would be a second copy of the whole context."""
+        return self._context[self.start : self.start + self._length]
+
+    @property
+    def end(self) -> int:
+        """Where .text ends in `context`."""
+        return self.start + self._length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __contains__(self, part: object) -> bool:
+        if not isinstance(part, str):
+            raise TypeError(f"'in document' takes a text, not {type(part).__name__}")
+        return self._context.find(part, self.start, self.end) >= 0
+
+    def __getitem__(self, key: Any) -> str | int:
+        """document["name"], document["text"] and document[100:200] all read as one expects."""
+        if key in ("name", "text", "start"):
+            value: str | int = getattr(self, key)
+            return value
+        if isinstance(key, slice) and key.step in (None, 1):
+            first, last, _ = key.indices(self._length)
+            return self._context[self.start + first : self.start + max(first, last)]
+        return self.text[key]
+
+    def __repr__(self) -> str:
+        return f"<document {self.name!r}, {self._length} characters>"
+
+
+class Corpus:
+    """The joined text and its documents."""
+
+    def __init__(self, context: str, names: Sequence[str], starts: Sequence[int], lengths: Sequence[int]) -> None:
+        self.context = context
+        self.starts = list(starts)
+        self.documents = [
+            Document(name, context, start, length) for name, start, length in zip(names, starts, lengths, strict=True)
+        ]
+        self._folded: str | None = None
+
+    def folded(self) -> str | None:
+        """Return the context in lower case, made once; None where lower case has other offsets, or no room."""
+        if self._folded is None:
+            try:
+                folded = self.context.lower()
+            except MemoryError:
+                return None
+            self._folded = folded if len(folded) == len(self.context) else ""
+        return self._folded or None
+
+    def document_at(self, position: int) -> int:
+        """Return the index of the document that holds this position of the context, -1 for a header line."""
+        index = bisect_right(self.starts, position) - 1
+        return index if index >= 0 and position < self.documents[index].end else -1
+
+
+def read_sealed_text(descriptor: int) -> str:
+    """Return the UTF-8 text of a memory file, and close it. Decoded from a mapping: there is no copy of the bytes."""
+    try:
+        count = os.fstat(descriptor).st_size
+        if count == 0:
+            return ""
+        with mmap.mmap(descriptor, count, prot=mmap.PROT_READ) as view, memoryview(view) as data:
+            return str(data, "utf-8", "surrogatepass")
+    finally:
+        os.close(descriptor)

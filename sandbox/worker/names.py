@@ -1,0 +1,159 @@
+"""The names that a cell finds in place, and the module that it runs in."""
+
+from __future__ import annotations
+
+import builtins
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from sandbox.worker.channel import CellOverError, Channel
+from sandbox.worker.corpus import Corpus
+from sandbox.worker.search import Search, Span
+from sandbox.worker.values import Json, to_json
+
+_SPANS_PER_CELL = 4096  # the host refuses more
+
+
+class Finished(BaseException):  # not an error: it ends a cell that has answered
+    """Raised by FINAL to end its cell. A BaseException, so that `except Exception` lets it pass."""
+
+
+class Names:
+    """The cell's names and what they do. One instance a session; `cell_id` says which cell is running."""
+
+    def __init__(self, corpus: Corpus, channel: Channel, notes: Mapping[str, Json]) -> None:
+        self._channel = channel
+        self._spans = 0
+        self.cell_id = 0
+        self.final: dict[str, Json] | None = None  # {"value": ...} once the cell has answered
+        self.module = types.ModuleType("__main__")
+        self.answer: dict[str, object] = {"content": "", "ready": False}
+        self._fixed: dict[str, object] = {
+            "context": corpus.context,
+            "documents": corpus.documents,
+            "search": Search(corpus, self._report),
+            "llm_query": self.llm_query,
+            "llm_query_batched": self.llm_query_batched,
+            "SHOW_VARS": self.show_vars,
+            "FINAL": self.finish,
+            "FINAL_VAR": self.finish_with_variable,
+            "exit": _exit,
+            "quit": _exit,
+        }
+        self._kept = {**vars(self.module), "__builtins__": builtins, **self._fixed}
+        self.variables.update(self._kept, answer=self.answer, **notes)
+        self._not_user = frozenset({*self._kept, "answer", *notes})
+        # dataclasses, typing and pickle look a class's module up by name.
+        sys.modules["__main__"] = self.module
+        builtins.input = _no_input
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return vars(self.module)
+
+    def begin(self, cell_id: int) -> None:
+        self.cell_id, self.final, self._spans = cell_id, None, 0
+
+    def end(self) -> None:
+        """Take answer["ready"] for an answer, and put back every fixed name that the cell had used for its own.
+
+        `answer` is not put back: a cell that says `answer = ...` means it, and may name it in FINAL_VAR later.
+        """
+        answer = self.variables.get("answer")
+        if self.final is None and isinstance(answer, dict) and answer.get("ready"):
+            self.final = {"value": to_json(answer.get("content", ""))}
+        self.variables.update(self._kept)
+        self.variables.pop("print", None)
+        self.variables.setdefault("answer", self.answer)
+
+    def llm_query(self, *prompt: str) -> str:
+        """Return the sub-model's reply to one prompt."""
+        if len(prompt) != 1:
+            raise TypeError(
+                f"llm_query() takes one text, not {len(prompt)}; join question and passage: "
+                "llm_query(question + '\\n\\n' + passage)"
+            )
+        _check_prompt("llm_query", prompt[0])
+        (reply,) = self._ask(prompt)
+        if reply["refused"]:
+            raise RuntimeError(reply["refused"])
+        return reply["answer"]
+
+    def llm_query_batched(self, prompts: Sequence[str]) -> list[str]:
+        """Return the sub-model's replies, in the order of the prompts."""
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+            raise TypeError(f"llm_query_batched() takes a list of texts, not {type(prompts).__name__}")
+        for prompt in prompts:
+            _check_prompt("llm_query_batched", prompt)
+        if not prompts:
+            return []
+        replies = self._ask(prompts)
+        if all(reply["refused"] for reply in replies):
+            raise RuntimeError(replies[0]["refused"])
+        return [f"Error: {reply['refused']}" if reply["refused"] else reply["answer"] for reply in replies]
+
+    def _ask(self, prompts: Sequence[str]) -> list[dict[str, str]]:
+        if not self.cell_id:
+            raise CellOverError("no cell is running, so no sub-call can be made")
+        return self._channel.query(self.cell_id, prompts)
+
+    def show_vars(self) -> list[str]:
+        """Print the variables that cells have made, with kind and size, and return their names."""
+        names = self.user_names()
+        print("\n".join(f"{name}: {_describe(self.variables[name])}" for name in names) or "no variables yet")
+        return names
+
+    def user_names(self) -> list[str]:
+        return [name for name in self.variables if name not in self._not_user and not name.startswith("_")]
+
+    def finish(self, value: object = "") -> NoReturn:
+        """Answer with value and end the cell."""
+        # Kept before it is raised: a bare `except:` around FINAL swallows the ending, not the answer.
+        self.final = {"value": to_json(value)}
+        raise Finished
+
+    def finish_with_variable(self, name: object) -> NoReturn:
+        """Answer with the variable of this name; a value that is no name is the answer itself."""
+        if not isinstance(name, str):
+            self.finish(name)
+        stripped = name.strip()
+        if stripped not in self.variables:
+            if not stripped.isidentifier():
+                self.finish(name)
+            known = ", ".join(self.user_names()) or "none yet"
+            raise NameError(f"FINAL_VAR({name!r}): no variable of that name; variables: {known}")
+        value = self.variables[stripped]
+        self.finish(value.get("content", "") if value is self.answer else value)
+
+    def _report(self, spans: Sequence[Span]) -> None:
+        room = _SPANS_PER_CELL - self._spans
+        if (taken := list(spans)[:room]) and self.cell_id:
+            self._spans += len(taken)
+            self._channel.send({"op": "spans", "cell_id": self.cell_id, "spans": taken})
+
+
+def _check_prompt(function: str, prompt: object) -> None:
+    if not isinstance(prompt, str):
+        raise TypeError(f"{function}() takes text, not {type(prompt).__name__}; use str(...) around it")
+
+
+def _describe(value: object) -> str:
+    kind = type(value).__name__
+    if isinstance(value, str):
+        return f"str, {len(value)} characters"
+    if isinstance(value, list | tuple | set | frozenset | dict):
+        return f"{kind}, {len(value)} items"
+    if callable(value):
+        return kind
+    text = repr(value)
+    return f"{kind}, {text if len(text) <= 80 else text[:77] + '...'}"
+
+
+def _exit(code: object = None) -> NoReturn:
+    raise SystemExit(code)
+
+
+def _no_input(prompt: object = "") -> NoReturn:
+    raise RuntimeError("input() has nobody to answer it here; work from context, documents and search()")

@@ -1,0 +1,147 @@
+"""The last resort of search(): passages that hold most of a pattern's words, the rarer ones counting more."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sandbox.worker.corpus import Corpus
+from sandbox.worker.find import Position
+
+Place: TypeAlias = tuple[int, int]  # document index, position in the context
+
+_MAX_WORDS = 12
+_POSITIONS_PER_WORD = 20_000  # a word more frequent than this points nowhere
+_RESCORED = 256  # candidate windows that are read closely
+_KEPT_SHARE = 0.6  # of the best score; passages below it are noise
+_LETTERS = re.compile(r"[^\W_]+")
+_ESCAPES = re.compile(r"\\[a-zA-Z]|\(\?[a-zA-Z:=!<]+|\{\d*,?\d*\}")
+_STOPWORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        a about after all also an and any are as at be been but by can could did do does each for from had has have
+        he her his how i if in into is it its many may me more most much must my no nor not of on one or our shall
+        she should so some such than that the their them then there these they this those to under up us was we
+        were what when where which who whom whose why will with within would you your
+        """,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """What the words of a pattern led to."""
+
+    hits: list[tuple[Position, tuple[str, ...]]]  # best first: where, and which of the words are there
+    counts: dict[str, int]  # how often each word occurs, up to _POSITIONS_PER_WORD
+
+
+def content_words(pattern: str) -> list[str]:
+    """Return the words of a text or regular expression that carry meaning, lower case, in order, once each."""
+    words = dict.fromkeys(word.lower() for word in _LETTERS.findall(_ESCAPES.sub(" ", pattern)))
+    content = [word for word in words if word not in _STOPWORDS and (len(word) > 1 or word.isdigit())]
+    return content[:_MAX_WORDS]
+
+
+def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int) -> Nearest:
+    """Return the passages, about `chars` long, in which most of the words meet."""
+    text = corpus.folded() or corpus.context
+    places = {word: _places(corpus, text, _stem(word)) for word in words}
+    counts = {word: len(found) for word, found in places.items()}
+    weights = {word: math.log1p(len(text) / (chars * max(1, count))) for word, count in counts.items() if count}
+    hits = [
+        scored
+        for cluster in _clusters(corpus, places, weights, chars)
+        if (scored := _closely(text, cluster, weights, chars)) is not None
+    ]
+    hits.sort(key=lambda hit: (-hit[0], hit[1][0]))
+    kept: list[tuple[Position, tuple[str, ...]]] = []
+    for score, position, present in hits:
+        if score < _KEPT_SHARE * hits[0][0] or len(kept) >= limit:
+            break
+        if all(position[1] + chars // 2 < other[0] or position[0] - chars // 2 > other[1] for other, _ in kept):
+            kept.append((position, present))
+    return Nearest(kept, counts)
+
+
+def _stem(word: str) -> str:
+    """Return what a word shares with its inflections, near enough for a last resort."""
+    for ending in ("ations", "ation", "ing", "ies", "ed", "es", "s", "y"):
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word
+
+
+def _places(corpus: Corpus, text: str, stem: str) -> list[Place]:
+    """Return where words that begin with stem are, in order, up to the cap."""
+    found: list[Place] = []
+    for index, document in enumerate(corpus.documents):
+        at = text.find(stem, document.start, document.end)
+        while at >= 0:
+            if at == document.start or not text[at - 1].isalnum():
+                found.append((index, at))
+                if len(found) == _POSITIONS_PER_WORD:
+                    return found
+            at = text.find(stem, at + len(stem), document.end)
+    return found
+
+
+def _clusters(
+    corpus: Corpus, places: dict[str, list[Place]], weights: dict[str, float], chars: int
+) -> list[tuple[int, int]]:
+    """Return the stretches of one document, two windows long, that promise most; the cheap first look.
+
+    A word that occurs everywhere leads nowhere: such words count in the close look only.
+    """
+    leading = [word for word in weights if len(places[word]) < _POSITIONS_PER_WORD] or list(weights)
+    weight_at: dict[tuple[int, int], dict[str, float]] = {}
+    for word in leading:
+        for index, position in places[word]:
+            weight_at.setdefault((index, position // chars), {})[word] = weights[word]
+    totals = [
+        (sum((weight_at.get((index, bucket + 1), {}) | here).values()), index, bucket)
+        for (index, bucket), here in weight_at.items()
+    ]
+    totals.sort(key=lambda total: (-total[0], total[1], total[2]))
+    clusters = []
+    for _, index, bucket in totals[:_RESCORED]:
+        document = corpus.documents[index]
+        clusters.append((max(document.start, bucket * chars), min(document.end, (bucket + 2) * chars)))
+    return clusters
+
+
+def _closely(
+    text: str, cluster: tuple[int, int], weights: dict[str, float], chars: int
+) -> tuple[float, Position, tuple[str, ...]] | None:
+    """Return score, position and words of the best stretch of at most `chars` in a cluster."""
+    start, end = cluster
+    seen = sorted(
+        (match.start(), match.end(), word)
+        for word in weights
+        for match in re.finditer(rf"\b{re.escape(_stem(word))}\w*", text[start:end])
+    )
+    best: tuple[float, int, Position, tuple[str, ...]] | None = None
+    for i, (first, _, _) in enumerate(seen):
+        within = [hit for hit in seen[i:] if hit[1] - first <= chars]
+        if not within:
+            continue
+        present = {word for _, _, word in within}
+        score = sum(weights[word] for word in present)
+        last = _last_needed(within, present)
+        if best is None or (score, -(last - first)) > (best[0], -best[1]):
+            in_order = tuple(word for word in weights if word in present)
+            best = (score, last - first, (start + first, start + last), in_order)
+    return (best[0], best[2], best[3]) if best else None
+
+
+def _last_needed(within: list[tuple[int, int, str]], present: set[str]) -> int:
+    """Return the end of the shortest run from the first hit that holds every word."""
+    missing = set(present)
+    for _, end, word in within:
+        missing.discard(word)
+        if not missing:
+            return end
+    return within[-1][1]
