@@ -1,0 +1,54 @@
+# The commands of a clone. `make` alone lists them; everything lands in .venv and in the user's own folders.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+RLM    := $(BIN)/rlm-local
+
+# The stamps lie inside the environment: deleting .venv deletes them too.
+SETUP_STAMP := $(VENV)/setup.stamp
+DEV_STAMP   := $(VENV)/dev.stamp
+SETUP_READS := pyproject.toml tools/__main__.py tools/setup.py tools/llama_wheel.py
+
+TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
+DEFAULT_MODEL := qwen2.5-coder-1.5b
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit check test-weights clean
+
+help: ## list these commands
+	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
+
+setup: $(SETUP_STAMP) ## make .venv with rlm-local and its CPU engine, built for this processor
+	@echo "ready: $(RLM)"
+
+demo: $(SETUP_STAMP) ## ask one legal question over the licence texts on this machine
+	@$(RLM) pull $(DEFAULT_MODEL)
+	@$(BIN)/python -m tools.demo
+
+test: $(DEV_STAMP) check test-weights ## run every check and every test
+	@$(BIN)/python -m pytest -p tools.pytest_tiers
+
+test-unit: $(DEV_STAMP) ## run the tests that need neither jail nor engine
+	@$(BIN)/python -m pytest -m "not jail and not engine and not slow"
+
+check: $(DEV_STAMP) ## ruff, mypy and the floors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test-weights: $(DEV_STAMP)
+	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done
+
+clean: ## delete .venv and what the checks left; weights and built wheels stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(SETUP_STAMP): $(SETUP_READS)
+	@$(PYTHON) -m tools
+	@touch $@
+
+$(DEV_STAMP): $(SETUP_READS)
+	@$(PYTHON) -m tools --dev
+	@touch $(SETUP_STAMP) $@
