@@ -1,0 +1,1 @@
+"""Measures rlm-local. Run from a clone's root, never shipped: `python -m bench run niah --help`."""

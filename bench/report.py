@@ -1,0 +1,169 @@
+"""A finished or interrupted run as JSON, as Markdown, and as plain lines while it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from bench.memory import METHOD
+from bench.provenance import Provenance
+from bench.rows import Outcome, Row
+
+SHOWN_ANSWER_CHARS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class PeakBytes:
+    """Peak memory of all our processes but the engine; see bench/memory.py for the two figures."""
+
+    sampled: int
+    bound: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One run of one task kind by one arm."""
+
+    task: str
+    arm: str
+    model: str
+    tokens: int  # asked for; each row has its own count
+    tasks: int  # asked for; fewer rows when interrupted
+    seed: int
+    window_tokens: int
+    weights_sha256: str
+    data_sha256: dict[str, str]
+    peak: PeakBytes | None  # None where the kernel does not tell
+    rows: tuple[Row, ...]
+    provenance: Provenance
+
+    def as_object(self) -> dict[str, object]:
+        """Return the result as `--json` prints it."""
+        return {**asdict(self), "summary": self.summary(), "memory_method": METHOD}
+
+    def summary(self) -> dict[str, object]:
+        """Return the figures over all rows. `completed` counts tasks that came to an answer of any kind."""
+        rows = self.rows
+        return {
+            "done": len(rows),
+            "right": _count(rows, Outcome.RIGHT),
+            "wrong": _count(rows, Outcome.WRONG),
+            "refused": _count(rows, Outcome.REFUSED),
+            "failed": _count(rows, Outcome.FAILED),
+            "confirmed": sum(row.confirmed for row in rows),
+            "score": sum(row.score for row in rows) / len(rows) if rows else 0.0,
+            "median_s": median(row.wall_s for row in rows) if rows else 0.0,
+            "wall_s": sum(row.wall_s for row in rows),
+            "turns": sum(row.turns for row in rows),
+            "subcalls": sum(row.subcalls for row in rows),
+            "prompt_tokens": sum(row.usage.prompt_tokens for row in rows),
+            "cached_tokens": sum(row.usage.cached_tokens for row in rows),
+            "completion_tokens": sum(row.usage.completion_tokens for row in rows),
+            "document_bytes": max((row.document_bytes for row in rows), default=0),
+        }
+
+
+def row_line(row: Row, of: int) -> str:
+    """Return one line for a task that has just ended."""
+    usage = row.usage
+    line = (
+        f"task {row.number}/{of}  {row.outcome:7}  {row.wall_s:6.1f} s  turns {row.turns}  "
+        f"tokens {usage.prompt_tokens} in ({usage.cached_tokens} cached), {usage.completion_tokens} out  "
+        f"sub-calls {row.subcalls}  depth {row.depth_percent} %"
+    )
+    if row.outcome is Outcome.WRONG:
+        return f"{line}  {row.key}: wanted {row.gold}, got {_shortened(row.answer)!r}"
+    return line if row.outcome is Outcome.RIGHT else f"{line}  {row.detail}"
+
+
+def summary_lines(result: Result) -> list[str]:
+    """Return the plain lines that end a run."""
+    total = result.summary()
+    done, right = len(result.rows), total["right"]
+    lines = [
+        f"{result.task}, {result.arm}, {result.model}, {result.tokens} tokens, seed {result.seed}: "
+        f"{right} of {done} right" + ("" if done == result.tasks else f" (interrupted: {result.tasks} were asked for)"),
+        f"refused {total['refused']}, failed {total['failed']}, confirmed {total['confirmed']}; "
+        f"median {total['median_s']:.1f} s, together {total['wall_s']:.0f} s",
+        f"tokens {total['prompt_tokens']} in ({total['cached_tokens']} cached), {total['completion_tokens']} out; "
+        f"turns {total['turns']}, sub-calls {total['subcalls']}",
+    ]
+    return [*lines, memory_line(result)] if done else lines
+
+
+def memory_line(result: Result) -> str:
+    if result.peak is None:
+        return "peak memory: not measured, this kernel does not list a process's children"
+    document = max(row.document_bytes for row in result.rows)
+    return (
+        f"peak memory of all processes but the engine: {_mib(result.peak.sampled)} sampled, "
+        f"at most {_mib(result.peak.bound)}; the document has {document:,} bytes"
+    )
+
+
+def markdown(result: Result) -> str:
+    """Return the result as a page: how it was made, what came of it, every task."""
+    made = result.provenance
+    facts = [
+        ("command", f"`{made.command}`"),
+        ("began", made.began),
+        ("rlm-local", f"{made.rlm_local}, commit {made.commit or 'unknown'}"),
+        ("machine", made.machine),
+        ("python", made.python),
+        ("packages", ", ".join(f"{name} {version}" for name, version in made.packages.items())),
+        ("window", f"{result.window_tokens} tokens"),
+        ("weights", f"sha256 {result.weights_sha256}"),
+        *((name, f"sha256 {digest}") for name, digest in result.data_sha256.items()),
+    ]
+    head = "| task | outcome | s | turns | in | cached | out | sub-calls | depth | answer |"
+    table = [head, "|" + " --- |" * head.count("| ")]
+    for row in result.rows:
+        usage = row.usage
+        cells = (
+            *(row.number, row.outcome, f"{row.wall_s:.1f}", row.turns),
+            *(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, row.subcalls),
+            *(f"{row.depth_percent} %", _cell(row.answer or row.detail)),
+        )
+        table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
+    return "\n".join(
+        [
+            f"# {result.task}, {result.arm}, {result.model}, {result.tokens} tokens",
+            "",
+            *(f"- {line}" for line in summary_lines(result)),
+            f"- memory is measured as: {METHOD}",
+            "",
+            "| made with | |",
+            "| --- | --- |",
+            *(f"| {name} | {value} |" for name, value in facts),
+            "",
+            *table,
+            "",
+        ]
+    )
+
+
+def write(result: Result, folder: Path) -> None:
+    """Write result.json and result.md into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(result.as_object(), indent=1, ensure_ascii=False)
+    (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+    (folder / "result.md").write_text(markdown(result), encoding="utf-8")
+
+
+def _count(rows: Sequence[Row], outcome: Outcome) -> int:
+    return sum(row.outcome is outcome for row in rows)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= SHOWN_ANSWER_CHARS else text[: SHOWN_ANSWER_CHARS - 1] + "…"
+
+
+def _cell(text: str) -> str:
+    return _shortened(" ".join(text.split())).replace("|", "\\|")
+
+
+def _mib(count: int) -> str:
+    return f"{count / (1 << 20):.1f} MiB"

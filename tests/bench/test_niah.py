@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+
+from bench.haystack import DEFAULT_DATA, Haystack, Words, read_speeches, read_words
+from bench.niah import ANSWER_TOKENS, DEPTHS_PERCENT, NiahPlan, NiahTask, draw_needle, insert, plan, score
+from rlm_local.errors import ConfigError
+
+WORDS = Words(adjectives=("calm", "quick", "red"), nouns=("fox", "harbour", "teapot"), sha256="0" * 64)
+SMALL = Haystack("small", "1" * 64, tuple(f"Sentence number {n} says little." for n in range(500)))
+
+needs_data = pytest.mark.skipif(not (DEFAULT_DATA / "haystack").is_dir(), reason=f"no benchmark data in {DEFAULT_DATA}")
+
+
+async def count_chars_by_four(text: str) -> int:
+    return -(-len(text) // 4)
+
+
+async def tasks_of(tokens: int, seed: int, number: int, haystack: Haystack = SMALL) -> list[NiahTask]:
+    made: NiahPlan = await plan(haystack, WORDS, tokens, seed, count_chars_by_four)
+    return list(made.tasks(number))
+
+
+async def test_the_needle_stands_in_the_text_exactly_once() -> None:
+    for task in await tasks_of(4_000, seed=3, number=40):
+        assert task.text.count(task.needle.sentence) == 1
+        assert task.text.count(task.needle.key) == 1
+        assert task.text.count(task.gold) == 1
+
+
+async def test_the_needle_is_a_sentence_of_its_own_at_its_depth() -> None:
+    for task in await tasks_of(4_000, seed=3, number=40):
+        before, after = task.text.split(task.needle.sentence)
+        sentences_before, sentences_after = before.count("Sentence"), after.count("Sentence")
+        assert before == "" or before.endswith(". ") or after == ""
+        assert after == "" or after.startswith(" Sentence")
+        assert sentences_before == (sentences_before + sentences_after) * task.needle.depth_percent // 100
+
+
+async def test_the_same_seed_makes_the_same_tasks_and_another_seed_makes_others() -> None:
+    assert await tasks_of(2_000, seed=5, number=6) == await tasks_of(2_000, seed=5, number=6)
+    assert await tasks_of(2_000, seed=5, number=6) != await tasks_of(2_000, seed=6, number=6)
+
+
+async def test_a_task_does_not_depend_on_how_many_tasks_there_are() -> None:
+    assert (await tasks_of(2_000, seed=5, number=2)) == (await tasks_of(2_000, seed=5, number=9))[:2]
+
+
+def test_needles_are_the_same_under_every_hash_seed() -> None:
+    code = (
+        "from bench.niah import draw_needle; from bench.haystack import Words;"
+        "print([draw_needle(Words(('a', 'b', 'c'), ('x', 'y', 'z'), ''), 11, n) for n in range(5)])"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, check=True
+        ).stdout
+        for hash_seed in ("1", "2")
+    }
+    assert len(printed) == 1
+
+
+@pytest.mark.parametrize("tokens", [1_000, 4_096, 20_000, 100_000])
+async def test_a_task_has_the_length_asked_for_within_one_percent(tokens: int) -> None:
+    (task,) = await tasks_of(tokens, seed=1, number=1)
+    counted = await count_chars_by_four(task.direct_prompt) + ANSWER_TOKENS
+    assert counted == pytest.approx(tokens, rel=0.01)
+
+
+async def test_a_haystack_that_is_too_short_is_repeated() -> None:
+    (task,) = await tasks_of(20_000, seed=1, number=1)
+    assert task.text.count("Sentence number 7 says little.") >= 4
+
+
+async def test_a_length_that_holds_no_text_is_refused_with_both_numbers() -> None:
+    with pytest.raises(ConfigError, match=r"--tokens is 150, but prompt, needle and answer alone take \d+"):
+        await tasks_of(150, seed=1, number=1)
+
+
+async def test_a_sentence_longer_than_the_task_is_cut_between_words() -> None:
+    long_start = Haystack("long", "", ("word " * 2_000 + "end.", "Short."))
+    (task,) = await tasks_of(1_000, seed=1, number=1, haystack=long_start)
+    assert task.text.endswith(" word word word")
+    assert await count_chars_by_four(task.direct_prompt) + ANSWER_TOKENS == pytest.approx(1_000, rel=0.01)
+
+
+def test_a_key_that_stands_in_the_haystack_is_not_drawn() -> None:
+    text = "The calm-fox and the calm-harbour, the calm-teapot, the quick-fox, the quick-harbour, the red-fox."
+    assert {draw_needle(WORDS, 1, n, absent_from=text).key for n in range(30)} == {
+        "quick-teapot",
+        "red-harbour",
+        "red-teapot",
+    }
+
+
+def test_the_depths_are_forty_even_steps_from_the_beginning_to_the_end() -> None:
+    assert (len(DEPTHS_PERCENT), DEPTHS_PERCENT[0], DEPTHS_PERCENT[-1]) == (40, 0, 100)
+    assert {late - early for early, late in pairwise(DEPTHS_PERCENT)} == {2, 3}
+
+
+def test_a_needle_at_the_ends_stands_first_and_last() -> None:
+    needles = {needle.depth_percent: needle for needle in (draw_needle(WORDS, 1, n) for n in range(2_000))}
+    assert insert(["One.", "Two."], needles[0]) == f"{needles[0].sentence} One. Two."
+    assert insert(["One.", "Two."], needles[100]) == f"One. Two. {needles[100].sentence}"
+
+
+@pytest.mark.parametrize(
+    ("answer", "points"),
+    [
+        ("1234567", 1.0),
+        ("1234567.", 1.0),
+        ("The number is **1234567**", 1.0),
+        ("12345678", 1.0),  # RULER asks for a substring, and so do we
+        ("7654321, 1234567", 1.0),  # the same leniency: one of several numbers is enough
+        ("1,234,567", 0.0),
+        ("1234 567", 0.0),
+        ("123456", 0.0),
+        ("", 0.0),
+        ("None", 0.0),
+    ],
+)
+def test_score_is_rulers_string_match(answer: str, points: float) -> None:
+    assert score(answer, "1234567") == points
+
+
+def test_score_knows_no_case() -> None:
+    assert score("THE TEAPOT", "teapot") == 1.0
+
+
+@needs_data
+def test_the_speeches_are_sentences_without_file_headers() -> None:
+    haystack = read_speeches(DEFAULT_DATA)
+    assert len(haystack.sentences) > 10_000
+    assert not any("#####" in sentence or "\n" in sentence for sentence in haystack.sentences)
+
+
+@needs_data
+async def test_a_task_of_real_speeches_has_the_length_asked_for_within_one_percent() -> None:
+    made = await plan(read_speeches(DEFAULT_DATA), read_words(DEFAULT_DATA), 131_072, 11, count_chars_by_four)
+    (task,) = made.tasks(1)
+    counted = await count_chars_by_four(task.direct_prompt) + ANSWER_TOKENS
+    assert counted == pytest.approx(131_072, rel=0.01)
+    assert task.tokens == pytest.approx(counted, rel=0.001)
+
+
+def test_data_that_is_not_there_is_named_with_the_flag_that_moves_it() -> None:
+    with pytest.raises(ConfigError, match=r"us_presidential_speeches.txt.gz: No such file") as raised:
+        read_speeches(DEFAULT_DATA / "nowhere")
+    assert "--data" in raised.value.hint
