@@ -1,0 +1,135 @@
+"""One client for every engine that speaks OpenAI's API: ours behind a unix socket, vLLM behind a URL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import httpx
+
+from rlm_local.errors import EngineRefused, EngineUnavailable
+from rlm_local.types import Completion, EngineInfo, Reply, ReplyStop, Usage
+
+# A long prompt on a slow processor takes minutes before the first byte, so reading has no limit; the run's
+# own limits cancel the request.
+_TIMEOUT = httpx.Timeout(None, connect=10.0, write=60.0)
+_RETRYABLE = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
+_STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
+
+
+class HttpEngine:
+    """An engine that is already running, as ports.Engine. Use `connect`, and close() it.
+
+    Raises EngineUnavailable when nobody answers or the answer makes no sense, and EngineRefused, with the
+    engine's own words, for what the engine will not do.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, info: EngineInfo) -> None:
+        self._client = client
+        self._info = info
+
+    @classmethod
+    async def connect(
+        cls, model: str, *, socket: Path | None = None, base_url: str = "http://engine", grammar_dialect: str = "lark"
+    ) -> Self:
+        """Ask the engine what it serves and return a client for `model`.
+
+        socket: a unix socket; base_url is then only a name for messages.
+        Raises EngineUnavailable when nobody answers, EngineRefused when `model` is not served there.
+        """
+        transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
+        # trust_env off: an HTTP proxy from the environment must never see a prompt.
+        client = httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        try:
+            listing = await _exchange(client, "GET", "/v1/models")
+            info = EngineInfo(model, _window(listing, model), grammar_dialect)
+        except BaseException:
+            await client.aclose()
+            raise
+        return cls(client, info)
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    async def complete(self, completion: Completion) -> Reply:
+        """See ports.Engine. Cancelling closes the connection, by which the engine knows."""
+        answer = await _exchange(self._client, "POST", "/v1/chat/completions", self._request(completion))
+        try:
+            choice, usage = answer["choices"][0], answer["usage"]
+            return Reply(
+                text=choice["message"]["content"] or "",
+                stop=_STOPS[choice["finish_reason"]],
+                usage=Usage(
+                    prompt_tokens=usage["prompt_tokens"],
+                    cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+                    completion_tokens=usage["completion_tokens"],
+                ),
+            )
+        except (KeyError, IndexError, TypeError) as error:
+            raise EngineUnavailable(f"the engine's reply lacks {error}: {str(answer)[:200]}") from error
+
+    async def count_tokens(self, text: str) -> int:
+        """See ports.Engine."""
+        body = {"model": self._info.model, "prompt": text, "add_special_tokens": False}
+        answer = await _exchange(self._client, "POST", "/tokenize", body)
+        count = answer.get("count")
+        if not isinstance(count, int):
+            raise EngineUnavailable(f"the engine counted no tokens: {str(answer)[:200]}")
+        return count
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def _request(self, completion: Completion) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self._info.model,
+            "messages": [{"role": m.role.value, "content": m.content} for m in completion.messages],
+            "max_tokens": completion.max_tokens,
+            "temperature": completion.sampling.temperature,
+            "top_p": completion.sampling.top_p,
+            "seed": completion.sampling.seed,
+        }
+        if completion.sampling.top_k:
+            body["top_k"] = completion.sampling.top_k
+        if completion.grammar is not None:
+            body["structured_outputs"] = {"grammar": completion.grammar}
+        return body
+
+
+async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: object = None) -> dict[str, Any]:
+    """Return the JSON object that the engine answers with."""
+    try:
+        response = await client.request(method, path, json=body)
+    except httpx.TransportError as error:
+        # httpx says nothing for a connection that was cut, so its class has to.
+        said = str(error) or type(error).__name__
+        raise EngineUnavailable(f"the engine did not answer {method} {path}: {said}") from error
+    try:
+        answer = response.json()
+    except ValueError as error:
+        raise EngineUnavailable(f"the engine answered {path} with {response.status_code} and no JSON") from error
+    if response.status_code != httpx.codes.OK:
+        _fail(response.status_code, answer)
+    if not isinstance(answer, dict):
+        raise EngineUnavailable(f"the engine answered {path} with {str(answer)[:200]}")
+    return answer
+
+
+def _fail(status: int, answer: object) -> NoReturn:
+    error = answer.get("error", answer) if isinstance(answer, dict) else answer
+    message = error.get("message") if isinstance(error, dict) else None
+    said = str(message or error)
+    if 400 <= status < 500 and status not in _RETRYABLE:
+        raise EngineRefused(said)
+    raise EngineUnavailable(f"the engine failed with {status}: {said}")
+
+
+def _window(listing: dict[str, Any], model: str) -> int:
+    served = {card.get("id"): card.get("max_model_len") for card in listing.get("data", []) if isinstance(card, dict)}
+    if model not in served:
+        raise EngineRefused(f"this engine serves {', '.join(map(str, served)) or 'no model'}, not {model}")
+    window = served[model]
+    if not isinstance(window, int):
+        raise EngineUnavailable(f"the engine does not say how many tokens {model} takes (max_model_len)")
+    return window

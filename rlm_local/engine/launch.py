@@ -1,0 +1,189 @@
+"""Start the CPU engine's process, wait until it answers, replace it once if it crashes, and end it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from rlm_local.engine.client import HttpEngine
+from rlm_local.engine.llama.gguf import ModelShape, model_shape
+from rlm_local.engine.process import EngineProcess, Launch
+from rlm_local.errors import ConfigError, EngineUnavailable
+from rlm_local.types import Completion, EngineInfo, Reply
+
+T = TypeVar("T")
+
+_BUFFERS_BYTES = 512 << 20  # what llama.cpp and Python take besides weights and cells, generously
+
+
+@asynccontextmanager
+async def launch_llama(
+    weights: Path,
+    model: str,
+    *,
+    window_tokens: int,
+    runtime_dir: Path,
+    threads: int | None = None,
+    log: Path | None = None,
+) -> AsyncIterator[LlamaEngine]:
+    """Run the CPU engine for the length of the block.
+
+    window_tokens: most tokens of one request. The engine keeps up to twice as many in memory, so that a
+    root's prompt outlives its sub-calls, or as many as memory allows.
+    threads: of one computation; by default every processor that this process may use.
+    Raises ConfigError when the window is longer than the model's or larger than memory, EngineUnavailable
+    when the process does not come up; the message ends with its last words.
+    """
+    launch = plan(weights, model, window_tokens=window_tokens, runtime_dir=runtime_dir, threads=threads, log=log)
+    engine = LlamaEngine(launch, await _Running.start(launch))
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+def plan(
+    weights: Path, model: str, *, window_tokens: int, runtime_dir: Path, threads: int | None, log: Path | None
+) -> Launch:
+    """Return how to start the engine on this machine. Raises ConfigError when the window cannot be had."""
+    shape = model_shape(weights)
+    return Launch(
+        weights=weights.resolve(),
+        model=model,
+        window_tokens=window_tokens,
+        cells=cells_for(shape, model, window_tokens=window_tokens, available_bytes=available_bytes()),
+        threads=threads or len(os.sched_getaffinity(0)),
+        runtime_dir=runtime_dir,
+        log=log,
+    )
+
+
+def cells_for(shape: ModelShape, model: str, *, window_tokens: int, available_bytes: int) -> int:
+    """Return how many tokens to keep in memory: two windows, or at least one. Raises ConfigError below that."""
+    if not 1 <= window_tokens <= shape.context_tokens:
+        raise ConfigError(f"window_tokens is {window_tokens}, but {model} takes 1..{shape.context_tokens}")
+    needed = shape.memory_bytes(window_tokens) + _BUFFERS_BYTES
+    if needed > available_bytes:
+        raise ConfigError(
+            f"{model} with a window of {window_tokens} tokens needs {_gib(needed)} of memory, "
+            f"but {_gib(available_bytes)} are free",
+            hint="ask for a smaller window, or take a smaller model",
+        )
+    spare = (available_bytes - needed) // (2 * shape.kv_bytes_per_token)  # half of what is left stays free
+    return window_tokens + min(window_tokens, spare)
+
+
+def available_bytes() -> int:
+    """Return the memory that the kernel would give without swapping (MemAvailable)."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        name, _, amount = line.partition(":")
+        if name == "MemAvailable":
+            return int(amount.split()[0]) * 1024
+    raise EngineUnavailable("/proc/meminfo does not say how much memory is available")
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A process that answers, and the client that talks to it."""
+
+    process: EngineProcess
+    client: HttpEngine
+
+    @classmethod
+    async def start(cls, launch: Launch) -> Self:
+        process = EngineProcess(launch)
+        try:
+            return cls(process, await process.ready())
+        except BaseException:
+            await process.stop()
+            raise
+
+    async def stop(self) -> None:
+        try:
+            await self.client.close()
+        finally:
+            await self.process.stop()
+
+
+class LlamaEngine:
+    """The CPU engine as ports.Engine, through crashes of its process.
+
+    A crash costs the requests that were under way one repetition: nothing of them had been handed out. An
+    engine that crashes again before it has answered anything is not started a third time.
+    """
+
+    def __init__(self, launch: Launch, running: _Running) -> None:
+        self._launch = launch
+        self._running = running
+        self._info = running.client.info
+        self._mending = asyncio.Lock()
+        self._restarts = 0  # since the last answer
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def pid(self) -> int:
+        """Of the process that answers now; another one after a crash."""
+        return self._running.process.pid
+
+    @property
+    def socket(self) -> Path:
+        """Of that process; only this user can open it."""
+        return self._running.process.socket
+
+    async def complete(self, completion: Completion) -> Reply:
+        """See ports.Engine."""
+        return await self._through_crashes(lambda client: client.complete(completion))
+
+    async def count_tokens(self, text: str) -> int:
+        """See ports.Engine."""
+        return await self._through_crashes(lambda client: client.count_tokens(text))
+
+    async def close(self) -> None:
+        """End the process. Safe to call twice."""
+        await self._running.stop()
+
+    async def _through_crashes(self, call: Callable[[HttpEngine], Awaitable[T]]) -> T:
+        running = self._running
+        try:
+            answer = await call(running.client)
+        except EngineUnavailable as error:
+            if not await running.process.has_died():
+                raise
+            running = await self._replaced(running, error)
+            try:
+                answer = await call(running.client)
+            except EngineUnavailable as again:
+                if await running.process.has_died():
+                    raise self._given_up(running) from again
+                raise
+        self._restarts = 0
+        return answer
+
+    async def _replaced(self, dead: _Running, cause: EngineUnavailable) -> _Running:
+        async with self._mending:
+            if self._running is dead:  # else another request has seen to it
+                if self._restarts:
+                    raise self._given_up(dead) from cause
+                self._restarts += 1
+                await dead.stop()
+                self._running = await _Running.start(self._launch)
+            return self._running
+
+    def _given_up(self, running: _Running) -> EngineUnavailable:
+        return EngineUnavailable(
+            f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing; "
+            "it is not started again",
+            hint="RLM_LOCAL_LOG=debug makes llama.cpp tell more",
+        )
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

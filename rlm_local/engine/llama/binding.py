@@ -1,0 +1,233 @@
+"""llama.cpp's C API, and the only file that calls it: models, contexts, tokens, logits.
+
+Everything above this file speaks Python types. Facts about the API are from llama.h as vendored by
+llama-cpp-python 0.3.36.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp.llama_cpp as api
+import numpy as np
+from numpy.typing import NDArray
+
+from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
+from rlm_local.errors import EngineError, EngineRefused
+
+MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
+_WARN, _CONTINUED = 3, 5  # ggml_log_level
+_complaints: deque[str] = deque(maxlen=20)
+
+
+class WeightsError(EngineError):
+    """The file is not a model that this llama.cpp can run."""
+
+
+@api.llama_log_callback  # type: ignore[untyped-decorator]
+def _log(level: int, text: bytes, _: object) -> None:
+    line = text.decode("utf-8", "replace")
+    if _WARN <= level < _CONTINUED:
+        _complaints.append(line.strip())
+    if os.environ.get("RLM_LOCAL_LOG") == "debug":
+        sys.stderr.write(line)
+
+
+api.llama_log_set(_log, ctypes.c_void_p(0))
+api.llama_backend_init()
+
+
+# See interrupt.Cancel for why it is strlen.
+_is_cancelled = ctypes.cast(ctypes.CDLL(None).strlen, api.ggml_abort_callback)
+
+
+class Model:
+    """Weights in memory, and their vocabulary. The vocabulary may be used from any thread.
+
+    Raises WeightsError, with one sentence, for a file that is missing, truncated or not a model.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        params = api.llama_model_default_params()
+        _complaints.clear()
+        self.handle = api.llama_model_load_from_file(str(weights).encode(), params)
+        if not self.handle:
+            raise WeightsError(_why_not_loaded(weights))
+        self._vocab: Any = api.llama_model_get_vocab(self.handle)
+        self.vocab_size: int = api.llama_vocab_n_tokens(self._vocab)
+        self.context_tokens: int = api.llama_model_n_ctx_train(self.handle)
+        self.ends = self._end_tokens()
+        self.bos: int | None = api.llama_vocab_bos(self._vocab) if api.llama_vocab_get_add_bos(self._vocab) else None
+
+    @property
+    def chat_template(self) -> str | None:
+        """The Jinja source that the file carries."""
+        template = api.llama_model_chat_template(self.handle, None)
+        return template.decode("utf-8", "replace") if template else None
+
+    @property
+    def unshareable(self) -> str:
+        """Why the memory of this model cannot be cut at any token and shared, or an empty string.
+
+        Recurrent state cannot be rewound, and a sliding window has forgotten what a prefix needs.
+        """
+        if api.llama_model_is_recurrent(self.handle):
+            return "its state is recurrent"
+        if api.llama_model_is_hybrid(self.handle):
+            return "it is a hybrid of attention and recurrent state"
+        if window := api.llama_model_n_swa(self.handle):
+            return f"its attention slides over {window} tokens"
+        return ""
+
+    def tokenize(self, text: str, *, special: bool) -> list[int]:
+        """Return the tokens of `text`, without a token of our own at either end.
+
+        special: read "<|im_end|>" and its like as the one control token. False for every text that we did
+        not write ourselves.
+        Raises EngineRefused for half a surrogate pair, which JSON can carry and UTF-8 cannot.
+        """
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError as error:
+            raise EngineRefused(f"the text is not Unicode: {error.object[error.start]!r} stands alone") from error
+        room = len(raw) + 8  # a token spans at least a byte; SentencePiece may add a leading space
+        tokens = (ctypes.c_int32 * room)()
+        count = api.llama_tokenize(self._vocab, raw, len(raw), tokens, room, False, special)
+        if count < 0:
+            raise EngineError(f"llama_tokenize wants {-count} tokens for {len(raw)} bytes")
+        return tokens[:count]
+
+    def piece(self, token: int, *, special: bool = False) -> bytes:
+        """Return the bytes of one token; a control token is empty unless `special`."""
+        # llama.cpp turns some plain words ("</s>" in Qwen's vocabulary) into control tokens and keeps both
+        # bits; as text they are what they look like.
+        attributes = api.llama_vocab_get_attr(self._vocab, token)
+        special = special or bool(attributes & api.LLAMA_TOKEN_ATTR_NORMAL)
+        buffer = ctypes.create_string_buffer(256)
+        size = api.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        if size < 0:
+            buffer = ctypes.create_string_buffer(-size)
+            size = api.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[:size]
+
+    def special_text(self, name: str) -> str:
+        """Return the text of the "bos" or "eos" token as chat templates name it; empty if there is none."""
+        token = getattr(api, f"llama_vocab_{name}")(self._vocab)
+        return self.piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def grammar_tokenizer(self) -> Any:
+        """Return llguidance's view of this vocabulary. Takes about a second for 150,000 tokens."""
+        from llguidance.llamacpp import lltokenizer_from_vocab
+
+        main = api.llama_vocab_eos(self._vocab)
+        others = sorted(self.ends - {main})  # the first of the list is llguidance's own end token
+        return lltokenizer_from_vocab(self._vocab, eos_token=[main, *others])
+
+    def close(self) -> None:
+        api.llama_model_free(self.handle)
+
+    def _end_tokens(self) -> frozenset[int]:
+        named = {api.llama_vocab_eos(self._vocab), api.llama_vocab_eot(self._vocab)}
+        others = {token for token in range(self.vocab_size) if api.llama_vocab_is_eog(self._vocab, token)}
+        # See piece(): a plain word that llama.cpp takes for an end token ends nothing here.
+        plain = {t for t in others if api.llama_vocab_get_attr(self._vocab, t) & api.LLAMA_TOKEN_ATTR_NORMAL}
+        return frozenset(token for token in named | (others - plain) if token >= 0)
+
+
+class Context:
+    """The cells (one token each) of a model's memory, shared by all sequences, and the computation on them.
+
+    cells: tokens that all sequences together may hold; a token shared by several counts once.
+    batch: most tokens of one decode() call.
+    One thread at a time.
+    """
+
+    def __init__(self, model: Model, *, cells: int, sequences: int, threads: int, batch: int = 512) -> None:
+        params = api.llama_context_default_params()
+        params.n_ctx = cells
+        params.n_batch = params.n_ubatch = batch
+        params.n_seq_max = sequences
+        # Room for the logits of one token a sequence; the default reserves a row per batch token, which is
+        # 300 MiB for a vocabulary of 151,936.
+        params.n_outputs_max = sequences
+        # One stream for all sequences: seq_cp then shares cells and copies nothing. Without it a partial
+        # copy aborts the process (GGML_ASSERT in llama_kv_cache::seq_cp).
+        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = threads
+        params.no_perf = True
+        _complaints.clear()
+        self._handle = api.llama_init_from_model(model.handle, params)
+        if not self._handle:
+            raise EngineError(f"llama.cpp made no context of {cells} cells: {_last_complaint()}")
+        self._memory: Any = api.llama_get_memory(self._handle)
+        self._vocab_size = model.vocab_size
+        self._batch = api.llama_batch_init(batch, 0, 1)
+        self.batch = batch
+        self.cells: int = api.llama_n_ctx(self._handle)
+
+    def obey(self, cancel: Cancel) -> None:
+        """Let `cancel` end the decode() calls from here on."""
+        self._cancel = cancel  # keeps the flag's memory alive while C looks at it
+        flag = ctypes.cast(cancel.flag, ctypes.c_void_p)
+        api.llama_set_abort_callback(self._handle, _is_cancelled, flag)
+
+    def decode(self, tokens: Sequence[int], *, sequence: int, start: int) -> NDArray[np.float32]:
+        """Append `tokens` to a sequence that holds `start` tokens; return the last one's logits.
+
+        The array, (vocab,), is llama.cpp's own memory and is overwritten by the next call.
+        Raises NoRoom with the sequence unchanged, or Aborted.
+        """
+        batch = self._batch
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = start + i
+            batch.n_seq_id[i] = 1
+            batch.seq_id[i][0] = sequence
+            batch.logits[i] = 0
+        batch.logits[len(tokens) - 1] = 1
+        _complaints.clear()
+        status = api.llama_decode(self._handle, batch)
+        if status == 1:
+            raise NoRoom(f"no {len(tokens)} free cells among {self.cells}")
+        if status == 2:
+            raise Aborted(f"aborted while {len(tokens)} tokens were computed")
+        if status:
+            raise EngineError(f"llama_decode returned {status}: {_last_complaint()}")
+        logits = api.llama_get_logits_ith(self._handle, -1)
+        return np.ctypeslib.as_array(logits, shape=(self._vocab_size,))
+
+    def share(self, source: int, target: int, end: int) -> None:
+        """Let sequence `target` hold the first `end` tokens of `source` too. Takes no cells."""
+        api.llama_memory_seq_cp(self._memory, source, target, 0, end)
+
+    def remove(self, sequence: int, start: int) -> None:
+        """Drop the tokens of a sequence from position `start` on; cells that no other sequence holds are free."""
+        if not api.llama_memory_seq_rm(self._memory, sequence, start, -1):
+            raise EngineError(f"llama.cpp cannot cut sequence {sequence} at token {start}")
+
+    def close(self) -> None:
+        api.llama_batch_free(self._batch)
+        api.llama_free(self._handle)
+
+
+def _last_complaint() -> str:
+    return _complaints[-1] if _complaints else "no reason given"
+
+
+def _why_not_loaded(weights: Path) -> str:
+    if not weights.is_file():
+        return f"no weights at {weights}"
+    said = " ".join(_complaints)
+    if "invalid magic" in said:
+        return f"{weights.name} is not a GGUF file"
+    if "within the file bounds" in said or "remaining file size" in said or "read error" in said:
+        return f"{weights.name} is truncated or damaged ({weights.stat().st_size} bytes); verify it and pull it again"
+    detail = next((line for line in _complaints if "error loading model" in line), _last_complaint())
+    return f"llama.cpp cannot load {weights.name}: {detail.split('error loading model: ')[-1]}"

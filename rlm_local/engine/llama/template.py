@@ -1,0 +1,97 @@
+"""From messages to tokens, by the chat template that the weights carry.
+
+Contents are documents that nobody vouched for. They never pass through Jinja and never become control
+tokens: the template is rendered around a placeholder for each content, only the template's own text is
+tokenized with control tokens, and each content is tokenized as plain text. So "<|im_end|>" in a document is
+ten characters, and the tokens of a longer conversation begin with those of the shorter one.
+
+What this costs: a template that trims, splits or re-orders contents does so to the placeholder, and a content
+that begins with a line break is not merged with the break before it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn, Protocol
+
+import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from rlm_local.errors import EngineRefused
+from rlm_local.types import Message
+
+_PLACEHOLDER = "@rlm-local-content-{}@"
+_PLACEHOLDERS = re.compile("@rlm-local-content-([0-9]+)@")
+
+
+class Tokenizer(Protocol):
+    def __call__(self, text: str, *, special: bool) -> list[int]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    text: str
+    ours: bool  # written by the template, not by whoever wrote the messages
+
+
+class ChatTemplate:
+    """A compiled template. Raises EngineRefused when the template cannot be used at all.
+
+    source: Jinja, from the weights; it runs in Jinja's immutable sandbox.
+    bos, eos: the texts that templates call bos_token and eos_token.
+    """
+
+    def __init__(self, source: str, *, bos: str = "", eos: str = "") -> None:
+        environment = ImmutableSandboxedEnvironment(
+            trim_blocks=True,  # as Hugging Face renders chat templates
+            lstrip_blocks=True,
+            extensions=["jinja2.ext.loopcontrols"],
+        )
+        environment.globals["raise_exception"] = _refuse
+        if _PLACEHOLDERS.search(source):
+            raise EngineRefused("the chat template holds a placeholder of ours; use other weights")
+        try:
+            self._template = environment.from_string(source)
+        except jinja2.TemplateError as error:
+            raise EngineRefused(f"the chat template of these weights does not compile: {error}") from error
+        self._special = {"bos_token": bos, "eos_token": eos}
+
+    def parts(self, messages: Sequence[Message]) -> list[Part]:
+        """Return the conversation up to where the assistant's next reply begins.
+
+        Raises EngineRefused when the template refuses these roles or leaves a message out.
+        """
+        stand_ins = [{"role": m.role.value, "content": _PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
+        try:
+            text = self._template.render(messages=stand_ins, add_generation_prompt=True, **self._special)
+        except jinja2.TemplateError as error:
+            raise EngineRefused(f"the chat template refuses these messages: {error}") from error
+        pieces = _PLACEHOLDERS.split(text)  # template, number, template, number, ..., template
+        used = {int(number) for number in pieces[1::2]}
+        for i, message in enumerate(messages):
+            if i not in used:
+                raise EngineRefused(f"the chat template leaves out message {i} ({message.role})")
+        parts = [
+            Part(messages[int(piece)].content, ours=False) if i % 2 else Part(piece, ours=True)
+            for i, piece in enumerate(pieces)
+        ]
+        return [part for part in parts if part.text]
+
+
+def encode(parts: Sequence[Part], tokenize: Tokenizer, *, bos: int | None = None) -> list[int]:
+    """Return the tokens of `parts`, control tokens only where the text is the template's own.
+
+    bos: a token that the model must see first; added unless the template wrote it.
+    """
+    tokens: list[int] = []
+    for part in parts:
+        tokens += tokenize(part.text, special=part.ours)
+    if bos is not None and tokens[:1] != [bos]:
+        tokens.insert(0, bos)
+    return tokens
+
+
+def _refuse(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)

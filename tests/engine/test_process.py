@@ -1,0 +1,183 @@
+"""The engine as a process: it starts or says why not, survives one crash, and never outlives us."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from rlm_local.engine.client import HttpEngine
+from rlm_local.engine.launch import LlamaEngine, launch_llama
+from rlm_local.errors import EngineRefused, EngineUnavailable
+from rlm_local.types import Completion, Message, Role
+
+pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
+
+Until = Callable[..., Awaitable[None]]
+LONG = Completion((Message(Role.USER, "Write a long story about a lighthouse."),), 60)
+SHORT = Completion((Message(Role.USER, "Hello."),), 2)
+
+
+def launch(weights: Path, runtime: Path, **more):
+    return launch_llama(weights, "m", window_tokens=1024, runtime_dir=runtime, threads=1, **more)
+
+
+async def test_a_killed_engine_is_started_again_and_the_request_answered(
+    weights, tmp_path: Path, until: Until, cpu_s
+) -> None:
+    async with launch(weights("smollm2-135m"), tmp_path) as engine:
+        expected = await engine.complete(LONG)
+        async with asyncio.TaskGroup() as group:
+            replies = [group.create_task(engine.complete(completion)) for completion in (LONG, SHORT)]
+            first, start = engine.pid, cpu_s(engine.pid)
+            await until(lambda: cpu_s(first) > start + 0.2, within_s=60)
+            os.kill(first, signal.SIGKILL)
+        assert replies[0].result().text == expected.text
+        # The first process had all but one token; in the new one the short request may have left the head.
+        assert replies[0].result().usage.cached_tokens < expected.usage.prompt_tokens - 1
+        assert engine.pid != first
+    assert entries(tmp_path) == []
+
+
+async def test_a_second_crash_is_an_error_that_names_the_signal(weights, tmp_path: Path, until: Until) -> None:
+    async with launch(weights("smollm2-135m"), tmp_path) as engine:
+        request = asyncio.create_task(engine.complete(LONG))
+        first = engine.pid
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: engine.pid != first, within_s=60)
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(EngineUnavailable, match="killed by SIGKILL"):
+            await request
+        with pytest.raises(EngineUnavailable, match="not started again"):
+            await engine.complete(SHORT)
+    assert entries(tmp_path) == []
+
+
+async def test_an_engine_whose_parent_is_killed_is_gone_within_two_seconds(
+    weights, tmp_path: Path, until: Until
+) -> None:
+    script = (
+        "import asyncio, sys; from pathlib import Path; from rlm_local.engine.launch import launch_llama\n"
+        "async def main():\n"
+        "    async with launch_llama(Path(sys.argv[1]), 'm', window_tokens=512, runtime_dir=Path(sys.argv[2]),"
+        " threads=1) as engine:\n"
+        "        print(engine.pid, flush=True); await asyncio.sleep(600)\n"
+        "asyncio.run(main())\n"
+    )
+    command = [sys.executable, "-c", script, str(weights("smollm2-135m")), str(tmp_path)]
+    parent = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    pid = int(await parent.stdout.readline())
+    assert len(entries(tmp_path)) == 1
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not _lives(pid), within_s=2)
+    assert entries(tmp_path) == []
+
+
+async def test_a_cancelled_request_frees_the_engine_at_once(smollm: LlamaEngine, until: Until, cpu_s) -> None:
+    endless = Completion((Message(Role.USER, "Count. " * 500),), 900, grammar="start: /[a-z ]{20000}/")
+    for wait_s in (0.05, 1.0):  # within the prompt, and perhaps within the reply
+        start = cpu_s(smollm.pid)
+        request = asyncio.create_task(smollm.complete(endless))
+        await until(lambda start=start, wait_s=wait_s: cpu_s(smollm.pid) > start + wait_s, within_s=60)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        before = cpu_s(smollm.pid)
+        await smollm.complete(SHORT)
+        assert cpu_s(smollm.pid) < before + 3  # the endless reply would have taken far more
+
+
+async def test_ctrl_c_while_loading_leaves_nothing(weights, tmp_path: Path, until: Until) -> None:
+    file = weights("smollm2-135m")
+
+    async def use() -> None:
+        async with launch(file, tmp_path):
+            pytest.fail("it was cancelled before")
+
+    starting = asyncio.create_task(use())
+    await until(lambda: bool(entries(tmp_path)), within_s=5)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert entries(tmp_path) == []
+
+
+async def test_the_socket_is_ours_alone_and_its_path_is_never_too_long(weights, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 120)
+    async with launch(weights("smollm2-135m"), deep) as engine:
+        assert len(os.fsencode(engine.socket)) <= 107
+        assert stat.S_IMODE(engine.socket.stat().st_mode) == 0o600
+        assert stat.S_IMODE(engine.socket.parent.stat().st_mode) == 0o700
+    assert not engine.socket.parent.exists()
+
+
+async def test_truncated_weights_are_one_sentence(weights, tmp_path: Path) -> None:
+    cut = tmp_path / "cut.gguf"
+    with weights("smollm2-135m").open("rb") as whole:
+        cut.write_bytes(whole.read(50_000_000))
+    log = tmp_path / "engine.log"
+    with pytest.raises(EngineUnavailable, match=r"ended with status 1: cut.gguf is truncated or damaged") as raised:
+        async with launch(cut, tmp_path / "run", log=log):
+            pass
+    assert "\n" not in str(raised.value)
+    assert "truncated" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/v1/chat/completions", b"{", 400, "not JSON"),
+        ("/v1/chat/completions", b"[]", 400, "must be an object"),
+        ("/v1/chat/completions", b'{"messages":[{"role":"user","content":"\\ud800"}]}', 400, "not Unicode"),
+        ("/v1/chat/completions", b'{"model":"other","messages":[]}', 404, "'other'"),
+        ("/v1/chat/completions", b'{"messages":[{"role":"user","content":"a"}],"tools":[]}', 400, "tools"),
+        ("/tokenize", b'{"prompt":1}', 400, "prompt is a int"),
+        ("/nowhere", b"{}", 404, "Not Found"),
+        ("/health", b"{}", 405, "Not Allowed"),
+    ],
+)
+async def test_a_bad_request_gets_openais_error_shape(
+    raw: httpx.AsyncClient, path: str, body: bytes, status: int, said: str
+) -> None:
+    response = await raw.post(path, content=body)
+    error = response.json()["error"]
+    assert (response.status_code, set(error)) == (status, {"message", "type", "code"})
+    assert said in error["message"]
+
+
+async def test_text_completion_goes_on_without_a_template(raw: httpx.AsyncClient) -> None:
+    prompt = "one two three four five"
+    count = (await raw.post("/tokenize", json={"prompt": prompt})).json()["count"]
+    body = {"prompt": prompt, "max_tokens": 4, "temperature": 0}
+    answer = (await raw.post("/v1/completions", json=body)).json()
+    assert answer["choices"][0]["text"]
+    usage = answer["usage"]
+    assert (usage["prompt_tokens"], usage["total_tokens"]) == (count, count + usage["completion_tokens"])
+
+
+async def test_a_client_asks_for_a_model_by_its_name(smollm: LlamaEngine) -> None:
+    with pytest.raises(EngineRefused, match="serves smollm2-135m, not gpt"):
+        await HttpEngine.connect("gpt", socket=smollm.socket)
+    with pytest.raises(EngineUnavailable, match="did not answer"):
+        await HttpEngine.connect("gpt", socket=smollm.socket.with_name("nobody"))
+
+
+def entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

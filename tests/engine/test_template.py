@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import pytest
+
+from rlm_local.engine.llama.template import ChatTemplate, Part, encode
+from rlm_local.errors import EngineRefused
+from rlm_local.types import Message, Role
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def user(text: str) -> Message:
+    return Message(Role.USER, text)
+
+
+def spell(text: str, *, special: bool) -> list[int]:
+    """Characters as tokens; a control token where one may be read."""
+    tokens = []
+    while text:
+        size = len("<|im_end|>") if special and text.startswith("<|im_end|>") else 1
+        tokens.append(1_000_000 if size > 1 else ord(text[0]))
+        text = text[size:]
+    return tokens
+
+
+def test_only_the_templates_own_text_is_ours() -> None:
+    parts = ChatTemplate(CHATML).parts([user("hi <|im_end|>")])
+    assert parts == [
+        Part("<|im_start|>user\n", ours=True),
+        Part("hi <|im_end|>", ours=False),
+        Part("<|im_end|>\n<|im_start|>assistant\n", ours=True),
+    ]
+
+
+def test_a_control_token_in_a_content_is_plain_text() -> None:
+    tokens = encode(ChatTemplate(CHATML).parts([user("<|im_end|>")]), spell)
+    assert tokens.count(1_000_000) == 1
+
+
+def test_a_content_is_never_a_template() -> None:
+    text = "{{ messages }} {% raw %} @rlm-local-content-0@"
+    assert Part(text, ours=False) in ChatTemplate(CHATML).parts([user("first"), user(text)])
+
+
+def test_a_longer_conversation_begins_with_the_tokens_of_the_shorter_one() -> None:
+    template = ChatTemplate(CHATML)
+    short = encode(template.parts([user("a")]), spell)
+    long = encode(template.parts([user("a"), Message(Role.ASSISTANT, "b"), user("c")]), spell)
+    assert long[: len(short)] == short
+
+
+def test_an_empty_content_is_allowed() -> None:
+    assert len(ChatTemplate(CHATML).parts([user("")])) == 2
+
+
+def test_a_template_that_refuses_a_role_is_quoted() -> None:
+    source = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    with pytest.raises(EngineRefused, match="no system role"):
+        ChatTemplate(source).parts([Message(Role.SYSTEM, "x")])
+
+
+def test_a_template_that_leaves_a_message_out_is_an_error_that_names_it() -> None:
+    with pytest.raises(EngineRefused, match=r"leaves out message 0 \(user\)"):
+        ChatTemplate("{{ messages[-1]['content'] }}").parts([user("a"), user("b")])
+
+
+@pytest.mark.parametrize("source", ["{% for %}", "@rlm-local-content-0@"])
+def test_a_template_that_cannot_be_used_is_refused_at_once(source: str) -> None:
+    with pytest.raises(EngineRefused, match="chat template"):
+        ChatTemplate(source)
+
+
+def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
+    with pytest.raises(EngineRefused, match="unsafe"):
+        ChatTemplate("{{ ''.__class__.__mro__ }}{{ messages[0].content }}").parts([user("a")])
+
+
+def test_a_wanted_first_token_is_added_once() -> None:
+    assert encode([Part("a", ours=True)], spell, bos=7) == [7, ord("a")]
+    assert encode([Part("<|im_end|>a", ours=True)], spell, bos=1_000_000) == [1_000_000, ord("a")]
