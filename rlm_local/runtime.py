@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
@@ -16,7 +17,7 @@ from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
 from rlm_local.errors import ConfigError
 from rlm_local.events import DocumentInfo, RunStarted
-from rlm_local.jail import JailSession
+from rlm_local.jail import JailSession, nsjail_binary
 from rlm_local.ports import Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
@@ -41,19 +42,9 @@ class Runtime:
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
-        recorder.write(
-            RunStarted(
-                question=request.question,
-                model=self.card.name,
-                weights_sha256=self.weights_sha256,
-                profile=self.profile.name,
-                documents=tuple(_info(document) for document in request.documents),
-                limits=request.limits,
-                window_tokens=self.engine.info.window_tokens,
-                version=__version__,
-            )
-        )
-        async with await JailSession.start(corpus, request.limits) as repl:
+        async with await JailSession.start(corpus, request.limits, notes={"question": request.question}) as repl:
+            # After the jail: a run that cannot begin leaves no trace.
+            recorder.write(self._started(request))
             return await run_node(
                 request,
                 corpus,
@@ -63,17 +54,40 @@ class Runtime:
                 cite=partial(cite, corpus=corpus, question=request.question),
             )
 
+    def _started(self, request: Request) -> RunStarted:
+        return RunStarted(
+            question=request.question,
+            model=self.card.name,
+            weights_sha256=self.weights_sha256,
+            profile=self.profile.name,
+            documents=tuple(_info(document) for document in request.documents),
+            limits=request.limits,
+            window_tokens=self.engine.info.window_tokens,
+            version=__version__,
+        )
 
-@asynccontextmanager
-async def open_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> AsyncIterator[Runtime]:
-    """Start the engine of `model` and yield a Runtime; stop the engine on the way out.
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that a runtime needs and that costs no time to find."""
+
+    card: Card
+    profile: Profile
+    window_tokens: int  # prompt + completion of one request
+    weights: Path
+    weights_sha256: str
+    sockets: Path
+
+
+def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> Plan:
+    """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
     model: a card's name or alias. window_tokens: prompt + completion of one request.
     Raises ConfigError for an unknown model or a window that it does not have, StoreError when its weights are
-    not pulled, EngineUnavailable when the engine does not come up.
+    not pulled, JailUnavailable when there is no nsjail to start.
     """
     card = find_card(model, load_cards())
-    window = window_tokens or min(DEFAULT_WINDOW_TOKENS, card.context_tokens)
+    window = min(DEFAULT_WINDOW_TOKENS, card.context_tokens) if window_tokens is None else window_tokens
     if not MIN_WINDOW_TOKENS <= window <= card.context_tokens:
         raise ConfigError(
             f"a window of {window} tokens is not possible with {card.name}; "
@@ -81,8 +95,27 @@ async def open_runtime(model: str, home: Home, *, window_tokens: int | None = No
         )
     store = Store(home)
     weights = store.path(card, "llama")
-    async with launch_llama(weights, card.name, window_tokens=window, runtime_dir=home.runtime) as engine:
-        yield Runtime(card, load_profile(card.profile), engine, store.sha256(card, "llama"))
+    nsjail_binary()
+    return Plan(card, load_profile(card.profile), window, weights, store.sha256(card, "llama"), home.runtime)
+
+
+@asynccontextmanager
+async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
+    """Start the engine and yield a Runtime; stop the engine on the way out.
+
+    Raises ConfigError when the window is larger than memory, EngineUnavailable when the engine does not come up.
+    """
+    async with launch_llama(
+        plan.weights, plan.card.name, window_tokens=plan.window_tokens, runtime_dir=plan.sockets
+    ) as engine:
+        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256)
+
+
+@asynccontextmanager
+async def open_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> AsyncIterator[Runtime]:
+    """Plan and start in one step. Arguments and errors are those of plan_runtime and start_runtime."""
+    async with start_runtime(plan_runtime(model, home, window_tokens=window_tokens)) as runtime:
+        yield runtime
 
 
 def _info(document: Document) -> DocumentInfo:

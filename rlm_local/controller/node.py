@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import Template
 from typing import TypeAlias
 
@@ -12,7 +12,7 @@ from rlm_local.controller.budget import Budget
 from rlm_local.controller.finish import best_so_far, is_supported
 from rlm_local.controller.observe import observe
 from rlm_local.controller.recurse import TEMPLATE_TOKENS, SubCalls, subcall_window
-from rlm_local.errors import EngineRefused
+from rlm_local.errors import ConfigError, EngineRefused
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import TurnState, decode_turn, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
@@ -45,6 +45,7 @@ Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Cit
 
 ANSWER_TOKENS = 256  # completion tokens kept back for the turn that may only answer
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
+RETRY_TEMPERATURES = (0.7, 1.0)  # for a reply that repeats an earlier cell
 NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
 SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
 
@@ -63,8 +64,9 @@ async def run_node(
 ) -> Answer:
     """Answer a request and tell the recorder all that happens on the way, the answer included.
 
-    A limit ends the run with an unconfirmed answer. Raises what is our fault: EngineError, JailError,
-    TraceError; and CancelledError, after the recorder was told.
+    A limit ends the run with an unconfirmed answer. Raises ConfigError when the question or the tokens leave no
+    room for a single turn; what is our fault: EngineError, JailError, TraceError; and CancelledError, after the
+    recorder was told.
     """
     node = _Node(request, corpus, ports, profile, sampling, cite)
     try:
@@ -103,6 +105,8 @@ class _Node:
         self._budget = Budget(request.limits)
         self._turns: list[Turn] = []
         self._held: JsonValue = None  # an answer that was given too early or without support
+        self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
+        self._stuck = False  # the model repeats itself whatever is drawn: it has nothing left to try
         self._prompt_tokens = 0  # of the next request, estimated from the last one's true count
         self._messages: list[Message] = []
         self._seen: list[str] = []  # observations and sub-calls' prompts and answers, for support and citations
@@ -111,7 +115,7 @@ class _Node:
         await self._open()
         state = TurnState.FIRST
         while (stop := self._budget.exhausted()) is None:
-            reply = await self._complete(state)
+            reply = await self._turn_reply(state)
             if isinstance(reply, StopReason):
                 return self.unconfirmed(reply)
             turn = await self._act(reply)
@@ -144,23 +148,70 @@ class _Node:
         self._messages = list(opening_messages(self._profile, situation))
         counts = [await self._engine.count_tokens(message.content) for message in self._messages]
         self._prompt_tokens = sum(counts) + TEMPLATE_TOKENS + 8 * len(counts)
+        self._check_room()
         self._subcalls = SubCalls(
             self._engine, self._profile, self._budget, prompt_tokens=window, on_done=self._subcall_done
         )
 
+    def _check_room(self) -> None:
+        """Raise ConfigError for a run that could not take its first turn."""
+        opening, window = self._prompt_tokens, self._engine.info.window_tokens
+        replies = self._limits.turn_tokens + ANSWER_TOKENS
+        if opening + replies > window:
+            raise ConfigError(
+                f"the question is too long: with the rules it takes {opening:,} tokens, and a turn and an answer "
+                f"{replies:,} more, but the window holds {window:,}",
+                hint="shorten it, put its long part into a document, or raise --window",
+            )
+        first_turn = opening + self._limits.turn_tokens
+        if first_turn > self._limits.max_tokens:
+            raise ConfigError(
+                f"--max-tokens is {self._limits.max_tokens:,}, but the first turn alone may take {first_turn:,}; raise it"
+            )
+
     def _next_state(self) -> TurnState:
         if not any(turn.result for turn in self._turns):
             return TurnState.FIRST
-        last_turn = self._budget.remaining_turns == 1
-        late = self._budget.elapsed_s > FINISH_BY * self._limits.wall_s
-        # An ordinary turn must leave room for the observation that follows it and for an answer after that.
-        growth = self._limits.turn_tokens + self._profile.max_output_chars // 2
-        short = self._budget.remaining_tokens < 2 * self._prompt_tokens + growth + ANSWER_TOKENS
-        full = self._engine.info.window_tokens < self._prompt_tokens + growth + ANSWER_TOKENS
-        return TurnState.LAST if last_turn or late or short or full else TurnState.OPEN
+        self._forced_by = self._near_limit()
+        return TurnState.LAST if self._forced_by or self._stuck else TurnState.OPEN
 
-    async def _complete(self, state: TurnState) -> Reply | StopReason:
-        """Return the root's reply, or the limit that leaves no room for one."""
+    def _near_limit(self) -> StopReason | None:
+        """Return the limit that leaves room for an answer only, or None."""
+        window = self._engine.info.window_tokens
+        # An ordinary turn must leave room for the observation that follows it and for an answer after that.
+        growth = self._limits.turn_tokens + self._profile.max_output_chars // 2 + ANSWER_TOKENS
+        if self._budget.remaining_turns == 1:
+            return StopReason.TURN_LIMIT
+        if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
+            return StopReason.TIME_LIMIT
+        if self._budget.remaining_tokens < 2 * self._prompt_tokens + growth:
+            return StopReason.TOKEN_LIMIT
+        return StopReason.WINDOW_LIMIT if window < self._prompt_tokens + growth else None
+
+    async def _turn_reply(self, state: TurnState) -> Reply | StopReason:
+        """Return the reply of one turn, or the limit that leaves no room for one.
+
+        A cell that ran before would print the same again, and a small model that wrote it twice writes it
+        forever. So such a reply is thrown away and drawn anew, less predictably each time; when that does not
+        help either, the next turn may only answer.
+        """
+        self._budget.turns += 1
+        self._recorder.write(TurnStarted(self._budget.turns, state.value))
+        reply = await self._complete(state, self._sampling)
+        for number, temperature in enumerate(RETRY_TEMPERATURES, start=1):
+            if isinstance(reply, StopReason) or not self._is_repeated(reply):
+                break
+            reply = await self._complete(state, replace(self._sampling, temperature=temperature, seed=number))
+        if isinstance(reply, Reply):
+            self._recorder.write(TurnWritten(self._budget.turns, reply.text))
+        return reply
+
+    def _is_repeated(self, reply: Reply) -> bool:
+        action = decode_turn(reply.text, reply.stop)
+        return isinstance(action, Cell) and any(turn.action == action for turn in self._turns)
+
+    async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
+        """Ask the engine once, within the budget."""
         wanted = ANSWER_TOKENS if state is TurnState.LAST else self._limits.turn_tokens
         max_tokens = min(wanted, self._engine.info.window_tokens - self._prompt_tokens)
         if max_tokens < 1:
@@ -168,15 +219,13 @@ class _Node:
         reserved = self._prompt_tokens + max_tokens
         if not self._budget.reserve(reserved):
             return StopReason.TOKEN_LIMIT
-        self._budget.turns += 1
-        self._recorder.write(TurnStarted(self._budget.turns, state.value))
         used = Usage()
         try:
             reply = await self._engine.complete(
                 Completion(
                     tuple(self._messages),
                     max_tokens=max_tokens,
-                    sampling=self._sampling,
+                    sampling=sampling,
                     grammar=turn_grammar(state, self._engine.info.grammar_dialect),
                 )
             )
@@ -187,7 +236,6 @@ class _Node:
             raise
         finally:
             self._budget.settle(reserved, used)
-        self._recorder.write(TurnWritten(self._budget.turns, reply.text))
         return reply
 
     async def _act(self, reply: Reply) -> Turn:
@@ -207,17 +255,17 @@ class _Node:
         """Return the answer that this turn gives, or the note that tells the model why it gives none."""
         final = _final_of(turn)
         if final is None:
-            repeated = any(turn.action == earlier.action for earlier in self._turns[:-1])
-            return None, self._profile.repeated if repeated else ""
+            self._stuck = any(turn.action == earlier.action for earlier in self._turns[:-1])
+            return None, self._profile.repeated if self._stuck else ""
         if state is TurnState.FIRST:
             self._held = final.value
             return None, _fill(self._profile.held, value=_short(final.value))
         # What the answering cell computed supports its own answer; a literal must have been seen.
         computed = not isinstance(turn.action, Final)
         supported = computed or is_supported(final.value, "\n".join(self._seen))
-        if state is TurnState.LAST:
-            return self._answer(final.value, self._forced_by(), reason=self._why(self._forced_by())), ""
-        if not supported and self._held != final.value:
+        if self._forced_by is not None:
+            return self._answer(final.value, self._forced_by, reason=self._why(self._forced_by)), ""
+        if not supported and self._held != final.value and not self._stuck:
             self._held = final.value
             return None, _fill(self._profile.unsupported, value=_short(final.value))
         reason = "" if supported else "nothing that was printed says so"
@@ -248,20 +296,14 @@ class _Node:
     def _subcall_done(self, subcall: SubCall) -> None:
         self._recorder.write(SubCallDone(self._budget.turns, subcall))
 
-    def _forced_by(self) -> StopReason:
-        if self._budget.remaining_turns <= 0:
-            return StopReason.TURN_LIMIT
-        if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
-            return StopReason.TIME_LIMIT
-        window = self._engine.info.window_tokens
-        return StopReason.WINDOW_LIMIT if self._prompt_tokens * 2 > window else StopReason.TOKEN_LIMIT
-
     def _why(self, stop: StopReason) -> str:
         limits = self._limits
         return {
             StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
             StopReason.TIME_LIMIT: f"the {limits.wall_s:g} seconds were used; raise --max-seconds",
-            StopReason.TOKEN_LIMIT: f"the {limits.max_tokens:,} tokens were used; raise --max-tokens",
+            StopReason.TOKEN_LIMIT: (
+                f"of {limits.max_tokens:,} tokens too few are left for another turn; raise --max-tokens"
+            ),
             StopReason.WINDOW_LIMIT: (
                 f"the run's conversation fills the model's window of {self._engine.info.window_tokens:,} tokens"
             ),

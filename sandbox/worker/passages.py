@@ -32,6 +32,13 @@ class Match:
         return part in self.text
 
 
+class Matches(list[Match]):
+    """What search() returns. str(matches) is all passages, each under its document's name, ready for a prompt."""
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"{match.document}, line {match.line}:\n{match.text}" for match in self)
+
+
 @dataclass(slots=True)
 class Window:
     """A stretch of the context around one match or several."""

@@ -9,13 +9,15 @@ from typing import Any, TypeAlias
 
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import COUNT_CAP, Found, find
-from sandbox.worker.passages import Match, Window, line_of, merge, window_around
+from sandbox.worker.passages import Match, Matches, Window, line_of, merge, window_around
 from sandbox.worker.words import content_words, nearest
 
 Pattern: TypeAlias = "str | re.Pattern[str]"
 Span: TypeAlias = tuple[int, int, int]  # document index, start, end in its text
 
 _MAX_LIMIT = 100
+_MATCHING = 8  # passages of a pattern by default
+_NEAREST = 3  # by words alone, what comes after the best ones misleads a small model
 _CHARS = (80, 8000)
 
 
@@ -44,47 +46,51 @@ class Search:
         self._report = report
 
     def __repr__(self) -> str:
-        return "<search(pattern, limit=8, chars=400, case=False, regex=True)>"
+        return "<search(pattern, limit=None, chars=400, case=False, regex=True, show=True)>"
 
     def __call__(
         self,
         pattern: Pattern | Sequence[Pattern],
-        limit: int = 8,
+        limit: int | None = None,
         chars: int = 400,
         case: bool = False,
         regex: bool = True,
-    ) -> list[Match]:
+        show: bool = True,
+    ) -> Matches:
         """Print the passages that match pattern, each with document, line and offset, and return them.
 
         pattern: a text or regular expression, or a list of them. When nothing matches, the passages that hold
-        most of its words are shown instead. limit: passages of a pattern; chars: length of a passage, about.
+        most of its words are found instead. limit: passages of a pattern, by default 8 that match or 3 that only
+        come near; chars: length of a passage, about.
+        show: False returns without printing, for passages that only a sub-model is to read.
         """
-        limit = min(max(1, int(limit)), _MAX_LIMIT)
+        say = print if show else _say_nothing
+        limit = None if limit is None else min(max(1, int(limit)), _MAX_LIMIT)
         chars = min(max(_CHARS[0], int(chars)), _CHARS[1])
         numbers: dict[tuple[int, int, int], int] = {}  # by span; two patterns may find the same passage
-        matches: list[Match] = []
+        matches = Matches()
         for one in _patterns(pattern):
             view = self._view(one, limit, chars, case=case, regex=regex)
-            print(view.headline)
+            say(view.headline)
             for passage in view.passages:
                 match = passage.match
                 span = (passage.document, match.start, match.end)
                 place = f"{match.document} line {match.line} (offset {match.start}){passage.remark}"
                 if span in numbers:
-                    print(f"[{numbers[span]}] {place}: shown above")
+                    say(f"[{numbers[span]}] {place}: shown above")
                     continue
                 matches.append(match)
                 numbers[span] = len(matches)
-                print(f"[{len(matches)}] {place}:\n{match.text}\n")
+                say(f"[{len(matches)}] {place}:\n{match.text}\n")
         self._report(list(numbers))
         return matches
 
-    def _view(self, pattern: Pattern, limit: int, chars: int, *, case: bool, regex: bool) -> _View:
+    def _view(self, pattern: Pattern, limit: int | None, chars: int, *, case: bool, regex: bool) -> _View:
         text = pattern if isinstance(pattern, str) else pattern.pattern
         found = find(self._corpus, pattern, case=case, regex=regex)
         if not found.positions:
             return self._view_by_words(text, limit, chars, found.note)
-        windows = self._windows(found, limit, chars)
+        windows = self._windows(found, limit or _MATCHING, chars)
         passages = [self._passage(index, window) for index, window in windows]
         return _View(_headline(text, found, len(passages)), passages)
 
@@ -104,9 +110,9 @@ class Search:
         chosen = sorted((index, turn) for turn, index in sorted(turns)[:limit])
         return [(index, windows_of[index][turn]) for index, turn in chosen]
 
-    def _view_by_words(self, text: str, limit: int, chars: int, note: str) -> _View:
+    def _view_by_words(self, text: str, limit: int | None, chars: int, note: str) -> _View:
         words = content_words(text)
-        result = nearest(self._corpus, words, chars=chars, limit=limit)
+        result = nearest(self._corpus, words, chars=chars, limit=limit or _NEAREST)
         remark = f" ({note})" if note else ""
         if not result.hits:
             return _View(f"no match for {text!r}{remark}, and none of its words occurs in the documents", [])
@@ -157,3 +163,7 @@ def _headline(text: str, found: Found, shown: int) -> str:
         head = f"{number} for {text!r}{remark}"
     plural = "passage" if shown == 1 else "passages"
     return f"{head}, showing {shown} {plural}:" if shown < count else f"{head}:"
+
+
+def _say_nothing(text: str) -> None:
+    pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -52,11 +53,13 @@ def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int) -> Near
     places = {word: _places(corpus, text, _stem(word)) for word in words}
     counts = {word: len(found) for word, found in places.items()}
     weights = {word: math.log1p(len(text) / (chars * max(1, count))) for word, count in counts.items() if count}
-    hits = [
-        scored
-        for cluster in _clusters(corpus, places, weights, chars)
-        if (scored := _closely(text, cluster, weights, chars)) is not None
-    ]
+    named = _named(corpus, words)
+    hits = []
+    for index, start, end in _clusters(corpus, places, weights, named, chars):
+        scored = _closely(text, (start, end), weights, chars)
+        if scored is not None:
+            score, position, present = scored
+            hits.append((score + _of_name(named, index, present), position, present))
     hits.sort(key=lambda hit: (-hit[0], hit[1][0]))
     kept: list[tuple[Position, tuple[str, ...]]] = []
     for score, position, present in hits:
@@ -65,6 +68,23 @@ def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int) -> Near
         if all(position[1] + chars // 2 < other[0] or position[0] - chars // 2 > other[1] for other, _ in kept):
             kept.append((position, present))
     return Nearest(kept, counts)
+
+
+def _named(corpus: Corpus, words: list[str]) -> list[dict[str, float]]:
+    """Return for each document the words that its name holds, and what each is worth.
+
+    A question names a document by its title at least as often as by its words, and a title seldom stands in
+    the passage that answers. A word that is in every name tells none apart and is worth nothing.
+    """
+    names = [set(_LETTERS.findall(document.name.lower())) for document in corpus.documents]
+    having = {word: sum(word in name for name in names) for word in words}
+    worth = {word: math.log(len(names) / count) for word, count in having.items() if count}
+    return [{word: worth[word] for word in words if word in name} for name in names]
+
+
+def _of_name(named: list[dict[str, float]], index: int, present: Iterable[str]) -> float:
+    """Return what a document's name adds to a passage of it: the words that the passage itself lacks."""
+    return sum(worth for word, worth in named[index].items() if word not in present)
 
 
 def _stem(word: str) -> str:
@@ -90,26 +110,31 @@ def _places(corpus: Corpus, text: str, stem: str) -> list[Place]:
 
 
 def _clusters(
-    corpus: Corpus, places: dict[str, list[Place]], weights: dict[str, float], chars: int
-) -> list[tuple[int, int]]:
-    """Return the stretches of one document, two windows long, that promise most; the cheap first look.
+    corpus: Corpus,
+    places: dict[str, list[Place]],
+    weights: dict[str, float],
+    named: list[dict[str, float]],
+    chars: int,
+) -> list[tuple[int, int, int]]:
+    """Return the stretches that promise most, as document index, start and end; the cheap first look.
 
-    A word that occurs everywhere leads nowhere: such words count in the close look only.
+    A stretch is two windows of one document. A word that occurs everywhere leads nowhere: such words count in
+    the close look only.
     """
     leading = [word for word in weights if len(places[word]) < _POSITIONS_PER_WORD] or list(weights)
     weight_at: dict[tuple[int, int], dict[str, float]] = {}
     for word in leading:
         for index, position in places[word]:
             weight_at.setdefault((index, position // chars), {})[word] = weights[word]
-    totals = [
-        (sum((weight_at.get((index, bucket + 1), {}) | here).values()), index, bucket)
-        for (index, bucket), here in weight_at.items()
-    ]
+    totals = []
+    for (index, bucket), here in weight_at.items():
+        around = weight_at.get((index, bucket + 1), {}) | here
+        totals.append((sum(around.values()) + _of_name(named, index, around), index, bucket))
     totals.sort(key=lambda total: (-total[0], total[1], total[2]))
     clusters = []
     for _, index, bucket in totals[:_RESCORED]:
         document = corpus.documents[index]
-        clusters.append((max(document.start, bucket * chars), min(document.end, (bucket + 2) * chars)))
+        clusters.append((index, max(document.start, bucket * chars), min(document.end, (bucket + 2) * chars)))
     return clusters
 
 

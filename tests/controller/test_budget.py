@@ -54,7 +54,7 @@ def test_each_limit_is_named_when_it_is_reached() -> None:
         ({"wall_s": float("nan")}, "wall_s is nan"),
         ({"cell_s": float("inf")}, "cell_s is inf"),
         ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"max_tokens": 500}, "raise max_tokens or lower turn_tokens"),
+        ({"max_tokens": 500}, "max_tokens is 500, but one turn alone may take 1024"),
         ({"cell_memory_bytes": 1}, "cell_memory_bytes is 1"),
     ],
 )

@@ -135,10 +135,23 @@ async def test_a_cut_turn_is_told_and_not_executed() -> None:
     assert answer.confirmed
 
 
-async def test_code_that_ran_before_is_named() -> None:
-    engine = ScriptedEngine([LOOK, LOOK, 'FINAL("30 euros")'])
-    await ask(engine, ScriptedRepl([SEEN, SEEN]))
-    assert "You ran this code before" in engine.completions[2].messages[-1].content
+async def test_a_reply_that_repeats_an_earlier_cell_is_drawn_anew_and_hotter() -> None:
+    engine = ScriptedEngine([LOOK, LOOK, LOOK_AGAIN, 'FINAL("30 euros")'])
+    repl = ScriptedRepl([SEEN, SEEN])
+    answer = await ask(engine, repl)
+    assert repl.codes == ['search("fee")', 'search("euros")']
+    assert [completion.sampling.temperature for completion in engine.completions] == [0.0, 0.0, 0.7, 0.0]
+    assert engine.completions[2].messages == engine.completions[1].messages
+    assert (answer.turns, answer.confirmed) == (3, True)
+
+
+async def test_a_model_that_only_repeats_itself_is_told_and_may_then_only_answer() -> None:
+    engine = ScriptedEngine([LOOK, LOOK, LOOK, LOOK, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN, SEEN]))
+    last = engine.completions[-1]
+    assert "You ran this code before" in last.messages[-1].content
+    assert (last.grammar or "").startswith("start: final\n")
+    assert (answer.value, answer.stop, answer.confirmed) == ("30 euros", StopReason.FINAL, True)
 
 
 async def test_sub_calls_are_counted_and_refused_past_their_limit() -> None:
