@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from rlm_local.types import CellResult, JsonValue, Turn
+from rlm_local.limits import Limits
+from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
@@ -26,6 +27,17 @@ def telling_words(text: str) -> list[str]:
     """Return the words of an answer that can be looked for: those with a digit first, else those of 4+ letters."""
     numbers: list[str] = re.findall(r"\w*\d[\w.,-]*\w|\d", text)
     return numbers or re.findall(r"[^\W\d_]{4,}", text)
+
+
+def why(stop: StopReason, limits: Limits, *, window_tokens: int) -> str:
+    """Return in one sentence why a run that ended so has no confirmed answer; empty for a final."""
+    return {
+        StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
+        StopReason.TIME_LIMIT: f"the {limits.wall_s:g} seconds were used; raise --max-seconds",
+        StopReason.TOKEN_LIMIT: f"of {limits.max_tokens:,} tokens too few are left for a turn; raise --max-tokens",
+        StopReason.WINDOW_LIMIT: f"the run's conversation fills the model's window of {window_tokens:,} tokens",
+        StopReason.CANCELLED: "the run was cancelled",
+    }.get(stop, "")
 
 
 def best_so_far(turns: list[Turn], held: JsonValue) -> JsonValue:

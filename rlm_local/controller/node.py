@@ -9,14 +9,14 @@ from string import Template
 from typing import TypeAlias
 
 from rlm_local.controller.budget import Budget
-from rlm_local.controller.finish import best_so_far, is_supported
-from rlm_local.controller.observe import observe
-from rlm_local.controller.recurse import TEMPLATE_TOKENS, SubCalls, subcall_window
-from rlm_local.errors import ConfigError, EngineRefused
+from rlm_local.controller.conversation import Conversation, situate
+from rlm_local.controller.finish import best_so_far, is_supported, why
+from rlm_local.controller.recurse import SubCalls
+from rlm_local.errors import EngineRefused
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import TurnState, decode_turn, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
-from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
+from rlm_local.prompts import Profile
 from rlm_local.types import (
     Answer,
     Cell,
@@ -27,15 +27,11 @@ from rlm_local.types import (
     Final,
     FinalVar,
     JsonValue,
-    Malformed,
-    Message,
     Reply,
     Request,
-    Role,
     Sampling,
     Span,
     StopReason,
-    SubCall,
     Turn,
     Usage,
 )
@@ -46,8 +42,6 @@ Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Cit
 ANSWER_TOKENS = 256  # completion tokens kept back for the turn that may only answer
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
 RETRY_TEMPERATURES = (0.7, 1.0)  # for a reply that repeats an earlier cell
-NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
-SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +101,7 @@ class _Node:
         self._held: JsonValue = None  # an answer that was given too early or without support
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
         self._stuck = False  # the model repeats itself whatever is drawn: it has nothing left to try
-        self._prompt_tokens = 0  # of the next request, estimated from the last one's true count
-        self._messages: list[Message] = []
-        self._seen: list[str] = []  # observations and sub-calls' prompts and answers, for support and citations
+        self._talk = Conversation(ports.engine, profile)
 
     async def run(self) -> Answer:
         await self._open()
@@ -133,41 +125,18 @@ class _Node:
     # --- one turn ---------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
-        system_tokens = await self._engine.count_tokens(self._profile.subcall)
-        window = subcall_window(self._engine.info.window_tokens, self._limits.subcall_tokens, system_tokens)
-        sample = self._corpus.context[:SAMPLE_CHARS]
-        chars_per_token = len(sample) / max(1, await self._engine.count_tokens(sample))
-        situation = Situation(
-            question=self._request.question,
-            document_names=tuple(document.name for document in self._corpus.documents),
-            context_chars=len(self._corpus.context),
-            subcall_tokens=window,
-            subcall_chars=int(window * chars_per_token) // 1000 * 1000,
-            turns=self._limits.max_turns,
+        situation = await situate(self._engine, self._profile, self._request, self._corpus)
+        await self._talk.open(situation)
+        self._talk.check_room(
+            turn_tokens=self._limits.turn_tokens, answer_tokens=ANSWER_TOKENS, max_tokens=self._limits.max_tokens
         )
-        self._messages = list(opening_messages(self._profile, situation))
-        counts = [await self._engine.count_tokens(message.content) for message in self._messages]
-        self._prompt_tokens = sum(counts) + TEMPLATE_TOKENS + 8 * len(counts)
-        self._check_room()
         self._subcalls = SubCalls(
-            self._engine, self._profile, self._budget, prompt_tokens=window, on_done=self._subcall_done
+            self._engine,
+            self._profile,
+            self._budget,
+            prompt_tokens=situation.subcall_tokens,
+            on_done=lambda subcall: self._recorder.write(SubCallDone(self._budget.turns, subcall)),
         )
-
-    def _check_room(self) -> None:
-        """Raise ConfigError for a run that could not take its first turn."""
-        opening, window = self._prompt_tokens, self._engine.info.window_tokens
-        replies = self._limits.turn_tokens + ANSWER_TOKENS
-        if opening + replies > window:
-            raise ConfigError(
-                f"the question is too long: with the rules it takes {opening:,} tokens, and a turn and an answer "
-                f"{replies:,} more, but the window holds {window:,}",
-                hint="shorten it, put its long part into a document, or raise --window",
-            )
-        first_turn = opening + self._limits.turn_tokens
-        if first_turn > self._limits.max_tokens:
-            raise ConfigError(
-                f"--max-tokens is {self._limits.max_tokens:,}, but the first turn alone may take {first_turn:,}; raise it"
-            )
 
     def _next_state(self) -> TurnState:
         if not any(turn.result for turn in self._turns):
@@ -184,9 +153,9 @@ class _Node:
             return StopReason.TURN_LIMIT
         if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
             return StopReason.TIME_LIMIT
-        if self._budget.remaining_tokens < 2 * self._prompt_tokens + growth:
+        if self._budget.remaining_tokens < 2 * self._talk.prompt_tokens + growth:
             return StopReason.TOKEN_LIMIT
-        return StopReason.WINDOW_LIMIT if window < self._prompt_tokens + growth else None
+        return StopReason.WINDOW_LIMIT if window < self._talk.prompt_tokens + growth else None
 
     async def _turn_reply(self, state: TurnState) -> Reply | StopReason:
         """Return the reply of one turn, or the limit that leaves no room for one.
@@ -213,17 +182,17 @@ class _Node:
     async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
         """Ask the engine once, within the budget."""
         wanted = ANSWER_TOKENS if state is TurnState.LAST else self._limits.turn_tokens
-        max_tokens = min(wanted, self._engine.info.window_tokens - self._prompt_tokens)
+        max_tokens = min(wanted, self._engine.info.window_tokens - self._talk.prompt_tokens)
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
-        reserved = self._prompt_tokens + max_tokens
+        reserved = self._talk.prompt_tokens + max_tokens
         if not self._budget.reserve(reserved):
             return StopReason.TOKEN_LIMIT
         used = Usage()
         try:
             reply = await self._engine.complete(
                 Completion(
-                    tuple(self._messages),
+                    self._talk.messages,
                     max_tokens=max_tokens,
                     sampling=sampling,
                     grammar=turn_grammar(state, self._engine.info.grammar_dialect),
@@ -247,7 +216,7 @@ class _Node:
         return Turn(reply.text, action, reply.usage)
 
     async def _execute(self, code: str) -> CellResult:
-        self._subcalls.leaving_tokens = self._prompt_tokens + self._limits.turn_tokens + ANSWER_TOKENS
+        self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + ANSWER_TOKENS
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
         return await self._repl.execute(code, wall_s=wall_s, query=self._subcalls)
 
@@ -262,7 +231,7 @@ class _Node:
             return None, _fill(self._profile.held, value=_short(final.value))
         # What the answering cell computed supports its own answer; a literal must have been seen.
         computed = not isinstance(turn.action, Final)
-        supported = computed or is_supported(final.value, "\n".join(self._seen))
+        supported = computed or is_supported(final.value, "\n".join(self._talk.seen))
         if self._forced_by is not None:
             return self._answer(final.value, self._forced_by, reason=self._why(self._forced_by)), ""
         if not supported and self._held != final.value and not self._stuck:
@@ -273,42 +242,16 @@ class _Node:
 
     async def _observe(self, turn: Turn, note: str) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""
-        if isinstance(turn.action, Malformed):
-            output = turn.action.reason
-        elif turn.result is not None:
-            output = observe(turn.result, max_chars=self._profile.max_output_chars)
-            self._seen.extend(text for call in turn.result.subcalls for text in (call.prompt, call.answer))
-        else:
-            output = "(the answer was not accepted)"
-        self._seen.append(output)
-        added = await self._engine.count_tokens(output)
-        self._prompt_tokens = turn.usage.prompt_tokens + turn.usage.completion_tokens + added + NOTE_TOKENS
+        output = await self._talk.hear(turn)
         state = self._next_state()
         what_now = self._profile.last if state is TurnState.LAST else self._profile.open
         what_now = _fill(what_now, turns_left=self._budget.remaining_turns)
-        message = observation_message(self._profile, output, f"{note}\n{what_now}".strip())
-        self._messages += [Message(Role.ASSISTANT, turn.text), message]
-        self._recorder.write(TurnTaken(self._budget.turns, turn, message.content))
+        told = self._talk.say(turn, output, f"{note}\n{what_now}".strip())
+        self._recorder.write(TurnTaken(self._budget.turns, turn, told))
         return state
 
-    # --- small parts ------------------------------------------------------------------------------------
-
-    def _subcall_done(self, subcall: SubCall) -> None:
-        self._recorder.write(SubCallDone(self._budget.turns, subcall))
-
     def _why(self, stop: StopReason) -> str:
-        limits = self._limits
-        return {
-            StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
-            StopReason.TIME_LIMIT: f"the {limits.wall_s:g} seconds were used; raise --max-seconds",
-            StopReason.TOKEN_LIMIT: (
-                f"of {limits.max_tokens:,} tokens too few are left for another turn; raise --max-tokens"
-            ),
-            StopReason.WINDOW_LIMIT: (
-                f"the run's conversation fills the model's window of {self._engine.info.window_tokens:,} tokens"
-            ),
-            StopReason.CANCELLED: "the run was cancelled",
-        }.get(stop, "")
+        return why(stop, self._limits, window_tokens=self._engine.info.window_tokens)
 
     def _answer(self, value: JsonValue, stop: StopReason, *, reason: str) -> Answer:
         results = [turn.result for turn in self._turns if turn.result is not None]
@@ -318,7 +261,7 @@ class _Node:
             stop=stop,
             confirmed=not reason,
             reason=reason,
-            citations=self._cite(value, spans, self._seen) if value is not None else (),
+            citations=self._cite(value, spans, self._talk.seen) if value is not None else (),
             usage=self._budget.usage,
             subcalls=self._budget.subcalls,
             turns=self._budget.turns,

@@ -36,8 +36,6 @@ async def test_a_question_that_leaves_no_room_for_a_turn_is_refused_with_the_num
 async def test_tokens_that_do_not_pay_for_the_first_turn_are_refused_with_what_it_may_take() -> None:
     engine = ScriptedEngine([], window_tokens=8_192)
     limits = Limits(max_tokens=1_100)  # one turn alone may write 1024, and the rules are longer than 76
-    with pytest.raises(
-        ConfigError, match=r"--max-tokens is 1,100, but the first turn alone may take \d,\d{3}; raise it"
-    ):
+    with pytest.raises(ConfigError, match=r"--max-tokens is 1,100, but its first turn may take \d,\d{3}"):
         await ask(engine, "What is the fee?", limits)
     assert engine.completions == []

@@ -1,0 +1,84 @@
+"""The messages of a run: what was said so far, what of the documents was seen, and how long the next request is."""
+
+from __future__ import annotations
+
+from rlm_local.controller.observe import observe
+from rlm_local.controller.recurse import TEMPLATE_TOKENS, subcall_window
+from rlm_local.errors import ConfigError
+from rlm_local.ports import Engine
+from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
+from rlm_local.types import Corpus, Malformed, Message, Request, Role, Turn
+
+MESSAGE_TOKENS = 8  # what a chat template puts around one message; Qwen's puts 5
+NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
+SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
+
+
+async def situate(engine: Engine, profile: Profile, request: Request, corpus: Corpus) -> Situation:
+    """Return the true numbers of a run: what a sub-call holds is counted by the engine, not guessed."""
+    limits = request.limits
+    system_tokens = await engine.count_tokens(profile.subcall)
+    window = subcall_window(engine.info.window_tokens, limits.subcall_tokens, system_tokens)
+    sample = corpus.context[:SAMPLE_CHARS]
+    chars_per_token = len(sample) / max(1, await engine.count_tokens(sample))
+    return Situation(
+        question=request.question,
+        document_names=tuple(document.name for document in corpus.documents),
+        context_chars=len(corpus.context),
+        subcall_tokens=window,
+        subcall_chars=int(window * chars_per_token) // 1000 * 1000,
+        turns=limits.max_turns,
+    )
+
+
+class Conversation:
+    """Messages that only grow. `seen` holds what the root or a sub-model has read, for support and citations."""
+
+    def __init__(self, engine: Engine, profile: Profile) -> None:
+        self._engine = engine
+        self._profile = profile
+        self.messages: tuple[Message, ...] = ()
+        self.prompt_tokens = 0  # of the next request: the last one's true count, and an estimate of what was added
+        self.seen: list[str] = []
+
+    async def open(self, situation: Situation) -> None:
+        """Say the rules, the worked turns and the question."""
+        self.messages = opening_messages(self._profile, situation)
+        counts = [await self._engine.count_tokens(message.content) for message in self.messages]
+        self.prompt_tokens = sum(counts) + TEMPLATE_TOKENS + MESSAGE_TOKENS * len(counts)
+
+    def check_room(self, *, turn_tokens: int, answer_tokens: int, max_tokens: int) -> None:
+        """Raise ConfigError for a run that could not take its first turn."""
+        replies, window = turn_tokens + answer_tokens, self._engine.info.window_tokens
+        if self.prompt_tokens + replies > window:
+            raise ConfigError(
+                f"the question is too long: with the rules it takes {self.prompt_tokens:,} tokens, and a turn and an "
+                f"answer {replies:,} more, but the window holds {window:,}",
+                hint="shorten it, put its long part into a document, or raise --window",
+            )
+        first_turn = self.prompt_tokens + turn_tokens
+        if first_turn > max_tokens:
+            raise ConfigError(f"--max-tokens is {max_tokens:,}, but its first turn may take {first_turn:,}; raise it")
+
+    async def hear(self, turn: Turn) -> str:
+        """Take in what became of a turn, and return its output as the model will read it.
+
+        Until say() is called the output is in no message, but its tokens are counted.
+        """
+        if isinstance(turn.action, Malformed):
+            output = turn.action.reason
+        elif turn.result is not None:
+            output = observe(turn.result, max_chars=self._profile.max_output_chars)
+            self.seen += [text for call in turn.result.subcalls for text in (call.prompt, call.answer)]
+        else:
+            output = "(the answer was not accepted)"
+        self.seen.append(output)
+        added = await self._engine.count_tokens(output)
+        self.prompt_tokens = turn.usage.prompt_tokens + turn.usage.completion_tokens + added + NOTE_TOKENS
+        return output
+
+    def say(self, turn: Turn, output: str, note: str) -> str:
+        """Add a turn and what is told of it; return the text of the message."""
+        message = observation_message(self._profile, output, note)
+        self.messages += (Message(Role.ASSISTANT, turn.text), message)
+        return message.content
