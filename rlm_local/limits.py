@@ -43,6 +43,6 @@ class Limits:
             )
         if self.turn_tokens > self.max_tokens:
             raise ConfigError(
-                f"turn_tokens is {self.turn_tokens}, but the whole run may spend only {self.max_tokens} tokens; "
-                "raise max_tokens or lower turn_tokens"
+                f"max_tokens is {self.max_tokens}, but one turn alone may take {self.turn_tokens} (turn_tokens); "
+                "raise max_tokens"
             )

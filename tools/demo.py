@@ -14,7 +14,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-QUESTION = "Under the Apache License 2.0, as of which date do the patent licenses terminate if You institute patent litigation?"
+QUESTION = (
+    "Under the Apache License 2.0, as of which date do the patent licenses terminate "
+    "if You institute patent litigation?"
+)
 
 COMMON_LICENSES = Path("/usr/share/common-licenses")  # Debian and its kin
 NAMES = ("LICEN", "COPYING", "NOTICE", "AUTHORS")  # how licence files begin, in capitals

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import signal
 import sys
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
-from rlm_local.config import Home, home
+from rlm_local.config import home
 from rlm_local.documents import load
-from rlm_local.errors import ConfigError
+from rlm_local.errors import ConfigError, RlmError, TraceError
 from rlm_local.limits import Limits
 from rlm_local.ports import Recorder
-from rlm_local.runtime import open_runtime
+from rlm_local.runtime import Plan, plan_runtime, start_runtime
 from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
 from rlm_local.types import Answer, Request
 
 UNCONFIRMED = 3
 DEFAULTS = Limits()
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "ended with its terminal"}
+_OPTION_BY_FIELD = {
+    "max_turns": "--max-turns",
+    "wall_s": "--max-seconds",
+    "max_tokens": "--max-tokens",
+    "max_subcalls": "--max-subcalls",
+}
+_FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 
 
 @click.command()
@@ -64,34 +75,31 @@ def ask(
         raise ConfigError("the question is empty")
     if not paths:
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
-    limits = Limits(
-        max_turns=max_turns,
-        wall_s=max_seconds,
-        max_tokens=max_tokens,
-        max_subcalls=max_subcalls,
-    )
-    loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
-    for warning in loaded.warnings:
-        click.echo(f"warning: {warning}", err=True)
-    request = Request(question.strip(), loaded.documents, limits)
+    limits = _limits(max_turns=max_turns, wall_s=max_seconds, max_tokens=max_tokens, max_subcalls=max_subcalls)
     where = home()
-    trace_path = default_path(trace_dir or where.traces)
-    with ExitStack() as stack:
-        writer = stack.enter_context(TraceWriter(trace_path))
-        view = stack.enter_context(open_view(quiet=quiet))
-        answer = asyncio.run(_answer(request, model, where, window, Tee(writer, view)))
-    if as_json:
-        click.echo(json.dumps(as_object(answer, trace_path), ensure_ascii=False))
-    elif answer.value is not None:
-        click.echo(visible(answer.text) if sys.stdout.isatty() else answer.text)
+    plan = plan_runtime(model, where, window_tokens=window)
+    writer = _writer(trace_dir, where.traces)
+    # Last, because it may wait for somebody who types.
+    loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
+    notes = Patient(sys.stderr)
+    for warning in loaded.warnings:
+        notes.write(f"warning: {warning}\n")
+    request = Request(_text(question), loaded.documents, limits)
+    try:
+        with writer, open_view(quiet=quiet) as view:
+            answer = asyncio.run(_answer(request, plan, Tee(writer, view)))
+    except _Ended as ended:
+        kept = f"; trace: {writer.path}" if writer.path.exists() else ""
+        notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
+        return 128 + ended.signal
+    except RlmError:
+        if writer.path.exists() and not quiet:
+            notes.write(f"trace: {writer.path}\n")
+        raise
+    _write_answer(answer, writer.path, as_json=as_json)
     if not quiet:
-        click.echo("\n".join(["", *summary_lines(answer), f"trace: {trace_path}"]), err=True)
+        notes.write("\n".join(["", *summary_lines(answer), f"trace: {writer.path}", ""]))
     return 0 if answer.confirmed else UNCONFIRMED
-
-
-async def _answer(request: Request, model: str, where: Home, window: int | None, recorder: Recorder) -> Answer:
-    async with open_runtime(model, where, window_tokens=window) as runtime:
-        return await runtime.ask(request, recorder)
 
 
 def as_object(answer: Answer, trace: Path) -> dict[str, object]:
@@ -110,3 +118,68 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
         },
         "trace": str(trace),
     }
+
+
+class _Ended(Exception):
+    """A signal asked us to end, and everything that was started has ended."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.signal = number
+
+
+async def _answer(request: Request, plan: Plan, recorder: Recorder) -> Answer:
+    """Run the request. Raises _Ended for a signal, however far the run has come."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # we are in one
+    received: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, end, number)
+    try:
+        async with start_runtime(plan) as runtime:
+            return await runtime.ask(request, recorder)
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise _Ended(received[0]) from None
+
+
+def _text(argument: str) -> str:
+    """Return an argument without what surrounds it; bytes of it that are no UTF-8 become U+FFFD."""
+    return os.fsencode(argument).decode("utf-8", "replace").strip()
+
+
+def _limits(**fields: float) -> Limits:
+    """Return the limits; what is wrong with them is told in the names of the options."""
+    try:
+        return Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
+    except ConfigError as error:
+        said = re.sub(
+            r"\b(?:" + "|".join(_OPTION_BY_FIELD) + r")\b", lambda name: _OPTION_BY_FIELD[name[0]], str(error)
+        )
+        raise ConfigError(said, hint=error.hint) from error
+
+
+def _writer(named: Path | None, usual: Path) -> TraceWriter:
+    try:
+        return TraceWriter(default_path(named or usual))
+    except TraceError as error:
+        if named is None:
+            raise
+        raise ConfigError(str(error), hint=error.hint) from error
+
+
+def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:
+    if as_json:
+        text = json.dumps(as_object(answer, trace), ensure_ascii=not is_unicode(sys.stdout))
+    elif answer.value is None:
+        return
+    else:
+        text = visible(answer.text) if sys.stdout.isatty() else answer.text
+    write_result(text, kept=f"`rlm-local trace show {trace}` tells it again")

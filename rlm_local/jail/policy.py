@@ -29,7 +29,7 @@ _SPECIAL = re.compile(r'[^ -~]|["\\]')
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Whom the kernel takes the jailed process for: an id of nobody's where we are root, else ourselves."""
+    """Whom the kernel takes the jailed process for: an id of nobody's where we may give it one, else ourselves."""
 
     uid: int | None
     gid: int | None
@@ -40,7 +40,7 @@ def unused_ids() -> Outside:
 
     Only root may map others' ids: for everybody else the jail is their own user, in a user namespace.
     """
-    if os.geteuid() != 0:
+    if not may_map_others():
         return Outside(None, None)
     while True:
         chosen = secrets.choice(_FREE_IDS)
@@ -48,6 +48,19 @@ def unused_ids() -> Outside:
             pwd.getpwuid(chosen)
         except KeyError:
             return Outside(chosen, chosen)
+
+
+def may_map_others() -> bool:
+    """Tell whether we are root, and of a user namespace that has ids to give: one that `unshare -r` made has none."""
+    return os.geteuid() == 0 and all(_has_free_ids(Path(f"/proc/self/{kind}_map")) for kind in ("uid", "gid"))
+
+
+def _has_free_ids(id_map: Path) -> bool:
+    for line in id_map.read_text(encoding="ascii").splitlines():
+        first, _, count = map(int, line.split())
+        if first <= _FREE_IDS[0] and _FREE_IDS[-1] < first + count:
+            return True
+    return False
 
 
 def address_space_bytes(limits: Limits, *, text_bytes: int, str_bytes: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rlm_local.errors import JailUnavailable
 from rlm_local.jail.interpreter import Interpreter
+from rlm_local.jail.policy import may_map_others
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -28,7 +29,7 @@ _STAGES = ("/mnt", "/media", "/srv")  # folders that every system has, and that 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where the interpreter's files are set out. Empty for whoever is not root: they bind their own files."""
+    """Where the interpreter's files are set out. Empty where the jailed id is our own: it may bind our files."""
 
     folder: Path | None = None
     binds: tuple[tuple[bytes, bytes, bool], ...] = ()  # from, to, whether it is a folder
@@ -55,7 +56,7 @@ def staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]:
 
     Raises JailUnavailable when every folder that could be covered holds something that is needed.
     """
-    if os.geteuid() != 0:
+    if not may_map_others():
         return interpreter, Stage()
     sources = {"python": interpreter.binary, "library": interpreter.library}
     sources |= {f"lib-{name}": path for name, path in interpreter.shared}

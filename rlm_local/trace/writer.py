@@ -8,6 +8,7 @@ that is made with 0700.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -33,12 +34,15 @@ class TraceWriter:
     """The Recorder that keeps a trace file. Each event has reached the kernel when write() returns, so it outlives
     our own death; the end of the run is synced to the disk.
 
-    Makes the file, and its folder when there is none. Raises TraceError when it cannot, or the file is there.
+    Makes the folder at once, and the file with the first event: a run that never began leaves no trace. Raises
+    TraceError when it cannot, or the file is there.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fd = _create(path)
+        _prepare(path)
+        self._fd = -1
+        self._closed = False
         self._seq = 0
         self._bytes = 0
         self._started_s = time.monotonic()
@@ -47,8 +51,10 @@ class TraceWriter:
         """Append one event. Raises TraceError when the disk does not take it; the file then ends with the event
         before, whole."""
         line = self._line(event)
-        if self._fd < 0:
+        if self._closed:
             raise TraceError(f"{self.path}: closed before event {self._seq} ({type(event).__name__})")
+        if self._fd < 0:
+            self._fd = _create(self.path)
         try:
             _write_all(self._fd, line)
             if isinstance(event, RunEnded):
@@ -66,6 +72,7 @@ class TraceWriter:
 
     def close(self) -> None:
         """Sync and close the file. Safe to call twice."""
+        self._closed = True
         if self._fd < 0:
             return
         fd, self._fd = self._fd, -1
@@ -103,20 +110,31 @@ def _dumps(obj: JsonObject) -> bytes:
         return (json.dumps(obj, allow_nan=False, separators=(",", ":")) + "\n").encode()
 
 
-def _create(path: Path) -> int:
+def _prepare(path: Path) -> None:
+    """Make the folder, and refuse now what would be refused at the first event, after minutes perhaps."""
     try:
         if not path.parent.is_dir():
             path.parent.parent.mkdir(parents=True, exist_ok=True)
             path.parent.mkdir(mode=0o700, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError as error:
-        if not path.parent.is_dir():
-            raise _cannot_create(path, error) from error
-        raise TraceError(
-            f"{path} is there already, and a trace is never overwritten", hint="name a new file"
-        ) from error
     except OSError as error:
         raise _cannot_create(path, error) from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise _cannot_create(path, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    if os.path.lexists(path):
+        raise _is_there(path)
+
+
+def _create(path: Path) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError as error:
+        raise _is_there(path) from error
+    except OSError as error:
+        raise _cannot_create(path, error) from error
+
+
+def _is_there(path: Path) -> TraceError:
+    return TraceError(f"{path} is there already, and a trace is never overwritten", hint="name a new file")
 
 
 def _cannot_create(path: Path, error: OSError) -> TraceError:

@@ -51,5 +51,5 @@ def test_show_draws_what_a_killed_run_left_and_says_what_is_missing(file: Path) 
 
 
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match=r"none\.jsonl: No such file or directory"):
-        CliRunner().invoke(trace, ["show", str(tmp_path / "none.jsonl")], catch_exceptions=False)
+    with pytest.raises(TraceError, match="Is a directory"):
+        CliRunner().invoke(trace, ["show", str(tmp_path)], catch_exceptions=False)
