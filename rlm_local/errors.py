@@ -7,6 +7,7 @@
     ├── EngineError
     │   ├── EngineUnavailable    the engine process or server is not there; retryable
     │   └── EngineRefused        the engine answered that it will not do this request
+    │       └── WindowExceeded       because prompt and reply do not fit the model's window
     ├── JailError
     │   ├── JailUnavailable      no jail can be started on this machine
     │   └── WorkerLost           the jailed process died or broke the protocol
@@ -62,6 +63,10 @@ class EngineUnavailable(EngineError):
 
 class EngineRefused(EngineError):
     """The engine understood the request and will not serve it, however often it is asked."""
+
+
+class WindowExceeded(EngineRefused):
+    """Prompt and reply together are longer than the model's window; the message has both numbers."""
 
 
 class JailError(RlmError):

@@ -22,12 +22,13 @@ class Limits:
     cell_output_bytes: int = 65_536  # stdout of one cell that leaves the jail; the rest is counted
     cell_memory_bytes: int = 1024 * MIB  # address space of the jail on top of the documents' share
     turn_tokens: int = 1024  # completion tokens of one root turn
+    answer_tokens: int = 256  # completion tokens of a turn that may only answer
     subcall_tokens: int = 512  # completion tokens of one sub-call
 
     def __post_init__(self) -> None:
         if self.max_turns < 2:
             raise ConfigError(f"max_turns is {self.max_turns}, but a run needs at least 2: one to look, one to answer")
-        for name in ("max_tokens", "turn_tokens", "subcall_tokens", "cell_output_bytes"):
+        for name in ("max_tokens", "turn_tokens", "answer_tokens", "subcall_tokens", "cell_output_bytes"):
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"{name} is {value}, but must be at least 1")

@@ -173,7 +173,7 @@ Action: TypeAlias = Cell | Final | FinalVar | Malformed
 
 @dataclass(frozen=True, slots=True)
 class SubCall:
-    """One llm_query: what was asked, what came back, and which passages of the documents it read."""
+    """One llm_query: what was asked and what came back."""
 
     prompt: str
     answer: str  # empty when refused
@@ -203,7 +203,7 @@ class Turn:
     text: str
     action: Action
     usage: Usage
-    result: CellResult | None = None  # None for finals and malformed turns
+    result: CellResult | None = None  # None where nothing ran: a literal final, a malformed turn
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,10 +68,3 @@ class Budget:
         """Give back a reservation and book what the call really used."""
         self._reserved_tokens -= reserved
         self.usage += used
-
-    def take_subcall(self) -> bool:
-        """Count one sub-call; False when none is left."""
-        if self.remaining_subcalls <= 0:
-            return False
-        self.subcalls += 1
-        return True

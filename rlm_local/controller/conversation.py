@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+from rlm_local.controller.finish import printed_by
 from rlm_local.controller.observe import observe
 from rlm_local.controller.recurse import TEMPLATE_TOKENS, subcall_window
 from rlm_local.errors import ConfigError
@@ -32,17 +35,30 @@ async def situate(engine: Engine, profile: Profile, request: Request, corpus: Co
 
 
 class Conversation:
-    """Messages that only grow. `seen` holds what the root or a sub-model has read, for support and citations."""
+    """Messages that only grow.
+
+    printed: what cells printed to the root, without echoes of its own words; an answer's support.
+    read: that, and what sub-models read; where an answer's citations are looked for.
+    """
 
     def __init__(self, engine: Engine, profile: Profile) -> None:
         self._engine = engine
         self._profile = profile
+        self._question = ""
+        self._output_chars = profile.max_output_chars
         self.messages: tuple[Message, ...] = ()
         self.prompt_tokens = 0  # of the next request: the last one's true count, and an estimate of what was added
-        self.seen: list[str] = []
+        self.output_tokens = 0  # the longest output that an observation will show
+        self.printed: list[str] = []
+        self.read: list[str] = []
 
     async def open(self, situation: Situation) -> None:
-        """Say the rules, the worked turns and the question."""
+        """Say the rules, the worked turns and the question. No output will take over a quarter of the window."""
+        self._question = situation.question
+        chars_per_token = situation.subcall_chars / max(1, situation.subcall_tokens) or 1.0
+        wanted = math.ceil(self._profile.max_output_chars / chars_per_token)
+        self.output_tokens = min(wanted, self._engine.info.window_tokens // 4)
+        self._output_chars = min(self._profile.max_output_chars, int(self.output_tokens * chars_per_token))
         self.messages = opening_messages(self._profile, situation)
         counts = [await self._engine.count_tokens(message.content) for message in self.messages]
         self.prompt_tokens = sum(counts) + TEMPLATE_TOKENS + MESSAGE_TOKENS * len(counts)
@@ -68,11 +84,12 @@ class Conversation:
         if isinstance(turn.action, Malformed):
             output = turn.action.reason
         elif turn.result is not None:
-            output = observe(turn.result, max_chars=self._profile.max_output_chars)
-            self.seen += [text for call in turn.result.subcalls for text in (call.prompt, call.answer)]
+            output = observe(turn.result, max_chars=self._output_chars)
+            self.printed.append(printed_by(turn.result, self._question))
+            self.read += [call.prompt for call in turn.result.subcalls if not call.refused]
+            self.read.append(self.printed[-1])
         else:
             output = "(the answer was not accepted)"
-        self.seen.append(output)
         added = await self._engine.count_tokens(output)
         self.prompt_tokens = turn.usage.prompt_tokens + turn.usage.completion_tokens + added + NOTE_TOKENS
         return output

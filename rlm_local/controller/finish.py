@@ -7,20 +7,36 @@ import re
 from rlm_local.limits import Limits
 from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
+_HEADLINE = re.compile(r"([\d,]+ match(es)?|no (exact )?match) for ")
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
 
 def is_supported(value: JsonValue, seen: str) -> bool:
-    """Say whether an answer could come from what the model has seen.
+    """Say whether an answer could come from what was printed to the model.
 
-    A text is supported when one of its telling words (a number, a capitalised or long word) was printed, or
-    when it has none. Only strings and numbers are judged: a list or dict may be the model's own arrangement.
+    A text is supported when one of its telling words (those with a digit, else those of four letters and more)
+    was printed, or when it has none. Only strings and numbers are judged: a list or dict may be the model's own
+    arrangement.
     """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return True
     words = telling_words(str(value))
     folded = seen.casefold().replace(",", "")
     return not words or any(word.casefold().replace(",", "") in folded for word in words)
+
+
+def is_empty(value: JsonValue) -> bool:
+    """Say whether a final holds no answer. An empty list may well be one."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def printed_by(result: CellResult, question: str) -> str:
+    """Return what a cell printed, less the words that the model itself put there.
+
+    The question and the headlines of search() echo the model: they say that it looked, not what it found.
+    """
+    text = "\n".join((result.stdout, result.stdout_tail)).replace(question, "")
+    return "\n".join(line for line in text.split("\n") if not _HEADLINE.match(line))
 
 
 def telling_words(text: str) -> list[str]:
@@ -33,7 +49,7 @@ def why(stop: StopReason, limits: Limits, *, window_tokens: int) -> str:
     """Return in one sentence why a run that ended so has no confirmed answer; empty for a final."""
     return {
         StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
-        StopReason.TIME_LIMIT: f"the {limits.wall_s:g} seconds were used; raise --max-seconds",
+        StopReason.TIME_LIMIT: f"of {limits.wall_s:g} seconds too few are left for another turn; raise --max-seconds",
         StopReason.TOKEN_LIMIT: f"of {limits.max_tokens:,} tokens too few are left for a turn; raise --max-tokens",
         StopReason.WINDOW_LIMIT: f"the run's conversation fills the model's window of {window_tokens:,} tokens",
         StopReason.CANCELLED: "the run was cancelled",
@@ -50,5 +66,6 @@ def best_so_far(turns: list[Turn], held: JsonValue) -> JsonValue:
         if answered:
             return answered[-1]
         if result.stdout.strip():
-            return (result.stdout_tail or result.stdout).strip()[-BEST_EFFORT_CHARS:]
+            printed = (result.stdout_tail or result.stdout).strip()
+            return printed if len(printed) <= BEST_EFFORT_CHARS else f"... {printed[-BEST_EFFORT_CHARS:]}"
     return None

@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.conversation import Conversation, situate
-from rlm_local.controller.finish import best_so_far, is_supported, why
+from rlm_local.controller.finish import best_so_far, is_empty, is_supported, why
 from rlm_local.controller.recurse import SubCalls
-from rlm_local.errors import EngineRefused
+from rlm_local.errors import WindowExceeded
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import TurnState, decode_turn, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
@@ -21,6 +21,7 @@ from rlm_local.types import (
     Answer,
     Cell,
     CellResult,
+    CellStatus,
     Citation,
     Completion,
     Corpus,
@@ -39,7 +40,6 @@ from rlm_local.types import (
 Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Citation, ...]]
 """Finds the passages that a value rests on, from printed spans and from texts that were read."""
 
-ANSWER_TOKENS = 256  # completion tokens kept back for the turn that may only answer
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
 RETRY_TEMPERATURES = (0.7, 1.0)  # for a reply that repeats an earlier cell
 
@@ -128,18 +128,21 @@ class _Node:
         situation = await situate(self._engine, self._profile, self._request, self._corpus)
         await self._talk.open(situation)
         self._talk.check_room(
-            turn_tokens=self._limits.turn_tokens, answer_tokens=ANSWER_TOKENS, max_tokens=self._limits.max_tokens
+            turn_tokens=self._limits.turn_tokens,
+            answer_tokens=self._limits.answer_tokens,
+            max_tokens=self._limits.max_tokens,
         )
         self._subcalls = SubCalls(
             self._engine,
             self._profile,
             self._budget,
             prompt_tokens=situation.subcall_tokens,
+            overhead_tokens=self._engine.info.window_tokens - situation.subcall_tokens - self._limits.subcall_tokens,
             on_done=lambda subcall: self._recorder.write(SubCallDone(self._budget.turns, subcall)),
         )
 
     def _next_state(self) -> TurnState:
-        if not any(turn.result for turn in self._turns):
+        if not any(_has_looked(turn) for turn in self._turns):
             return TurnState.FIRST
         self._forced_by = self._near_limit()
         return TurnState.LAST if self._forced_by or self._stuck else TurnState.OPEN
@@ -148,7 +151,7 @@ class _Node:
         """Return the limit that leaves room for an answer only, or None."""
         window = self._engine.info.window_tokens
         # An ordinary turn must leave room for the observation that follows it and for an answer after that.
-        growth = self._limits.turn_tokens + self._profile.max_output_chars // 2 + ANSWER_TOKENS
+        growth = self._limits.turn_tokens + self._talk.output_tokens + self._limits.answer_tokens
         if self._budget.remaining_turns == 1:
             return StopReason.TURN_LIMIT
         if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
@@ -181,7 +184,7 @@ class _Node:
 
     async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
         """Ask the engine once, within the budget."""
-        wanted = ANSWER_TOKENS if state is TurnState.LAST else self._limits.turn_tokens
+        wanted = self._limits.answer_tokens if state is TurnState.LAST else self._limits.turn_tokens
         max_tokens = min(wanted, self._engine.info.window_tokens - self._talk.prompt_tokens)
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
@@ -199,7 +202,7 @@ class _Node:
                 )
             )
             used = reply.usage
-        except EngineRefused:
+        except WindowExceeded:
             if self._turns:  # the estimate was short: the conversation has outgrown the window
                 return StopReason.WINDOW_LIMIT
             raise
@@ -216,7 +219,7 @@ class _Node:
         return Turn(reply.text, action, reply.usage)
 
     async def _execute(self, code: str) -> CellResult:
-        self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + ANSWER_TOKENS
+        self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + self._limits.answer_tokens
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
         return await self._repl.execute(code, wall_s=wall_s, query=self._subcalls)
 
@@ -224,14 +227,22 @@ class _Node:
         """Return the answer that this turn gives, or the note that tells the model why it gives none."""
         final = _final_of(turn)
         if final is None:
-            self._stuck = any(turn.action == earlier.action for earlier in self._turns[:-1])
+            self._stuck = isinstance(turn.action, Cell) and any(
+                turn.action == earlier.action for earlier in self._turns[:-1]
+            )
             return None, self._profile.repeated if self._stuck else ""
+        if is_empty(final.value):
+            if self._forced_by is not None:
+                return self.unconfirmed(self._forced_by), ""
+            if any(turn.result is None and isinstance(turn.action, Final) for turn in self._turns[:-1]):
+                return self._answer(None, StopReason.FINAL, reason="the model gave an empty answer"), ""
+            return None, self._profile.empty
         if state is TurnState.FIRST:
             self._held = final.value
             return None, _fill(self._profile.held, value=_short(final.value))
         # What the answering cell computed supports its own answer; a literal must have been seen.
         computed = not isinstance(turn.action, Final)
-        supported = computed or is_supported(final.value, "\n".join(self._talk.seen))
+        supported = computed or is_supported(final.value, "\n".join(self._talk.printed))
         if self._forced_by is not None:
             return self._answer(final.value, self._forced_by, reason=self._why(self._forced_by)), ""
         if not supported and self._held != final.value and not self._stuck:
@@ -261,12 +272,18 @@ class _Node:
             stop=stop,
             confirmed=not reason,
             reason=reason,
-            citations=self._cite(value, spans, self._talk.seen) if value is not None else (),
+            citations=self._cite(value, spans, self._talk.read) if value is not None else (),
             usage=self._budget.usage,
             subcalls=self._budget.subcalls,
             turns=self._budget.turns,
             wall_s=self._budget.elapsed_s,
         )
+
+
+def _has_looked(turn: Turn) -> bool:
+    """Say whether a turn's code ran far enough for an answer to rest on it: to its end, or until it had printed."""
+    result = turn.result
+    return result is not None and (result.status is CellStatus.OK or bool(result.stdout))
 
 
 def _final_of(turn: Turn) -> Final | None:

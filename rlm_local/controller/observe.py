@@ -5,7 +5,7 @@ from __future__ import annotations
 from rlm_local.types import CellResult, CellStatus
 
 _STATUS = {
-    CellStatus.TIMEOUT: "The code ran too long and was stopped. Its variables are kept. Do less at once.",
+    CellStatus.TIMEOUT: "The code ran too long and was stopped. Do less at once.",
     CellStatus.OUT_OF_MEMORY: "The code used too much memory and was stopped. Work on smaller pieces.",
     CellStatus.KILLED: "The code crashed Python. The earlier cells were run again; this one was not.",
 }
@@ -38,9 +38,12 @@ def _shown(result: CellResult, max_chars: int) -> str:
     head_chars = max_chars * 3 // 4  # the first hits of a search are the ones that matter
     tail_source = result.stdout_tail or result.stdout
     head, tail = result.stdout[:head_chars], tail_source[-(max_chars - head_chars) :]
-    total = len(result.stdout) + len(result.stdout_tail) + result.truncated_bytes
-    missing = total - len(head) - len(tail)
-    return f"{head}\n... ({missing:,} of {total:,} characters left out; print less) ...\n{tail}"
+    if result.truncated_bytes:  # what never left the jail is counted in bytes, so all is
+        kept, unit = len((head + tail).encode("utf-8", "replace")), "bytes"
+        total = len((result.stdout + result.stdout_tail).encode("utf-8", "replace")) + result.truncated_bytes
+    else:
+        kept, unit, total = len(head) + len(tail), "characters", len(result.stdout)
+    return f"{head}\n... ({total - kept:,} of {total:,} {unit} left out; print less) ...\n{tail}"
 
 
 def _end(text: str, max_chars: int) -> str:

@@ -9,7 +9,7 @@ from rlm_local.controller.budget import Budget
 from rlm_local.errors import EngineRefused
 from rlm_local.ports import Engine
 from rlm_local.prompts import Profile, subcall_messages
-from rlm_local.types import Completion, SubCall, Usage
+from rlm_local.types import Completion, ReplyStop, SubCall, Usage
 
 TEMPLATE_TOKENS = 64  # what a chat template adds around the messages of one request; Qwen's adds 13
 
@@ -22,6 +22,7 @@ def subcall_window(window_tokens: int, subcall_tokens: int, system_tokens: int) 
 class SubCalls:
     """Answers llm_query for one run. Implements ports.QueryHandler by being called.
 
+    prompt_tokens: the longest prompt. overhead_tokens: what the system message and the template add to each.
     on_done is told of each sub-call as it ends, in the order in which they end.
     leaving_tokens: what sub-calls may not touch, so that the root can still answer; set before each cell.
     """
@@ -33,12 +34,14 @@ class SubCalls:
         budget: Budget,
         *,
         prompt_tokens: int,
+        overhead_tokens: int,
         on_done: Callable[[SubCall], None],
     ) -> None:
         self._engine = engine
         self._profile = profile
         self._budget = budget
         self._prompt_tokens = prompt_tokens
+        self._overhead_tokens = overhead_tokens
         self._on_done = on_done
         self.leaving_tokens = 0
 
@@ -58,8 +61,6 @@ class SubCalls:
 
     async def _answer(self, prompt: str) -> SubCall:
         limits = self._budget.limits
-        if not self._budget.take_subcall():
-            return _refused(prompt, f"all {limits.max_subcalls} sub-calls of this run are used; work with code")
         tokens = await self._engine.count_tokens(prompt)
         if tokens > self._prompt_tokens:
             return _refused(
@@ -67,10 +68,13 @@ class SubCalls:
                 f"the prompt has {tokens} tokens ({len(prompt)} characters), but one llm_query holds "
                 f"{self._prompt_tokens}; split it into {-(-tokens // self._prompt_tokens)} or more pieces",
             )
-        reserved = tokens + limits.subcall_tokens
+        if not self._budget.remaining_subcalls:
+            return _refused(prompt, f"all {limits.max_subcalls} sub-calls of this run are used; work with code")
+        reserved = tokens + self._overhead_tokens + limits.subcall_tokens
         if not self._budget.reserve(reserved, leaving=self.leaving_tokens):
             left = max(0, self._budget.remaining_tokens - self.leaving_tokens)
             return _refused(prompt, f"the call may need {reserved} tokens, but only {left} of this run are left")
+        self._budget.subcalls += 1
         used = Usage()
         try:
             reply = await self._engine.complete(
@@ -81,7 +85,10 @@ class SubCalls:
             return _refused(prompt, str(error))
         finally:
             self._budget.settle(reserved, used)
-        return SubCall(prompt, reply.text.strip(), reply.usage)
+        answer = reply.text.strip()
+        if reply.stop is ReplyStop.LENGTH:
+            answer += f" ... (cut after {limits.subcall_tokens} tokens; ask for less at once)"
+        return SubCall(prompt, answer, reply.usage)
 
 
 def _refused(prompt: str, why: str) -> SubCall:

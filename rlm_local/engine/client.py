@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import httpx
 
-from rlm_local.errors import EngineRefused, EngineUnavailable
+from rlm_local.errors import EngineRefused, EngineUnavailable, WindowExceeded
 from rlm_local.types import Completion, EngineInfo, Reply, ReplyStop, Usage
 
 # A long prompt on a slow processor takes minutes before the first byte, so reading has no limit; the run's
 # own limits cancel the request.
 _TIMEOUT = httpx.Timeout(None, connect=10.0, write=60.0)
 _RETRYABLE = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
+_JSON = {"Content-Type": "application/json"}
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
 
 
@@ -100,7 +104,7 @@ class HttpEngine:
 async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: object = None) -> dict[str, Any]:
     """Return the JSON object that the engine answers with."""
     try:
-        response = await client.request(method, path, json=body)
+        response = await client.request(method, path, content=_encoded(body), headers=_JSON)
     except httpx.TransportError as error:
         # httpx says nothing for a connection that was cut, so its class has to.
         said = str(error) or type(error).__name__
@@ -116,12 +120,18 @@ async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: obj
     return answer
 
 
+def _encoded(body: object) -> bytes:
+    """Return JSON. Half a surrogate pair, as a model's escapes may leave it, has no UTF-8 and becomes U+FFFD."""
+    return b"" if body is None else _HALF_PAIR.sub("\ufffd", json.dumps(body, ensure_ascii=False)).encode()
+
+
 def _fail(status: int, answer: object) -> NoReturn:
     error = answer.get("error", answer) if isinstance(answer, dict) else answer
     message = error.get("message") if isinstance(error, dict) else None
     said = str(message or error)
     if 400 <= status < 500 and status not in _RETRYABLE:
-        raise EngineRefused(said)
+        code = error.get("code") if isinstance(error, dict) else None
+        raise WindowExceeded(said) if code == "context_length_exceeded" else EngineRefused(said)
     raise EngineUnavailable(f"the engine failed with {status}: {said}")
 
 

@@ -11,6 +11,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     last         the note of a turn that may only answer
     held         the note when a cell gave an answer before anything was seen; $value
     unsupported  the note when no word of an answer was ever printed; $value
+    empty        the note when an answer was empty
     repeated     the note when the same code was run before
     subcall      the system message of every llm_query
 """
@@ -25,7 +26,7 @@ from rlm_local.errors import ConfigError
 from rlm_local.types import Message, Role
 
 _TEXT = Path(__file__).parent / "text"
-_ONCE = ("system", "question", "observation", "open", "last", "held", "unsupported", "repeated", "subcall")
+_ONCE = ("system", "question", "observation", "open", "last", "held", "unsupported", "empty", "repeated", "subcall")
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -42,6 +43,7 @@ class Profile:
     last: str
     held: str
     unsupported: str
+    empty: str
     repeated: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from rlm_local.errors import EngineRefused
+from rlm_local.errors import WindowExceeded
 from rlm_local.events import Event
 from rlm_local.ports import QueryHandler
 from rlm_local.types import CellResult, CellStatus, Completion, EngineInfo, Reply, ReplyStop, SubCall, Usage
@@ -33,7 +33,7 @@ class ScriptedEngine:
             raise AssertionError(f"request {len(self.completions) + 1} came, but the script has ended")
         prompt_tokens = await self.count_tokens("".join(message.content for message in completion.messages))
         if prompt_tokens + completion.max_tokens > self.info.window_tokens:
-            raise EngineRefused(
+            raise WindowExceeded(
                 f"{prompt_tokens} + {completion.max_tokens} tokens, but the window holds {self.info.window_tokens}"
             )
         cached = max((_shared(earlier, completion) for earlier in self.completions), default=0) // CHARS_PER_TOKEN

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
 from rlm_local.controller import Ports, run_node
-from rlm_local.errors import EngineUnavailable, WorkerLost
+from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken
 from rlm_local.limits import Limits
 from rlm_local.prompts import load_profile
@@ -44,21 +44,24 @@ def no_citations(value: JsonValue, spans: Sequence[Span], readings: Sequence[str
     return ()
 
 
-async def ask(engine: ScriptedEngine, repl: object, *, recorder: KeptEvents | None = None, **limits: float) -> Answer:
+async def ask(
+    engine: ScriptedEngine,
+    repl: object,
+    *,
+    recorder: KeptEvents | None = None,
+    question: str = "What is the fee?",
+    profile: str = "small",
+    **limits: float,
+) -> Answer:
     bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
     return await run_node(
-        Request("What is the fee?", CORPUS.documents, bounds),
+        Request(question, CORPUS.documents, bounds),
         CORPUS,
         Ports(engine, repl, recorder or KeptEvents()),  # type: ignore[arg-type]
-        load_profile("small"),
+        load_profile(profile),
         sampling=Sampling(),
         cite=no_citations,
     )
-
-
-def requests(engine: ScriptedEngine) -> Iterable[tuple[str, str]]:
-    for completion in engine.completions:
-        yield completion.messages[-1].role, completion.messages[-1].content
 
 
 async def test_a_final_that_was_printed_ends_the_run_confirmed() -> None:
@@ -170,7 +173,63 @@ async def test_a_sub_call_longer_than_the_window_is_refused_with_numbers_and_a_r
     answer = await ask(engine, QueryingRepl(["x" * 40_000]))
     assert "10000 tokens" in engine.completions[1].messages[-1].content
     assert "split it into 2" in engine.completions[1].messages[-1].content
-    assert answer.subcalls == 1
+    assert answer.subcalls == 0  # a call that was not made is not counted
+
+
+async def test_a_refused_prompt_supports_no_answer() -> None:
+    engine = ScriptedEngine([LOOK, "FINAL(1234567)", "FINAL(1234567)"])
+    answer = await ask(engine, QueryingRepl(["1234567 " * 5_000]))
+    assert not answer.confirmed
+
+
+async def test_a_word_of_the_question_supports_no_answer() -> None:
+    question = "Is the fee 99 euros?"
+    engine = ScriptedEngine([LOOK, 'FINAL("99 euros")', 'FINAL("99 euros")'])
+    answer = await ask(engine, ScriptedRepl([f"{question}\n{SEEN}"]), question=question)
+    assert not answer.confirmed
+
+
+@pytest.mark.parametrize("nothing", ["FINAL(None)", 'FINAL("")'])
+async def test_an_empty_answer_is_questioned_once_and_then_unconfirmed(nothing: str) -> None:
+    engine = ScriptedEngine([LOOK, nothing, nothing])
+    answer = await ask(engine, ScriptedRepl([SEEN]))
+    assert "Your answer was empty" in engine.completions[2].messages[-1].content
+    assert (answer.value, answer.confirmed, answer.reason) == (None, False, "the model gave an empty answer")
+
+
+async def test_a_sub_calls_answer_that_its_limit_cut_says_so() -> None:
+    cut = Reply("The fee is", ReplyStop.LENGTH, Usage(100, 0, 512))
+    engine = ScriptedEngine([LOOK, cut, 'FINAL("fee")'])
+    await ask(engine, QueryingRepl(["What is the fee?"]))
+    assert "cut after 512 tokens" in engine.completions[2].messages[-1].content
+
+
+async def test_code_that_never_ran_allows_no_answer() -> None:
+    broken = CellResult(CellStatus.RAISED, "", error="SyntaxError: invalid syntax")
+    engine = ScriptedEngine([LOOK, LOOK_AGAIN, 'FINAL("30 euros")'])
+    await ask(engine, ScriptedRepl([broken, SEEN]))
+    starts = [(completion.grammar or "").splitlines()[0] for completion in engine.completions]
+    assert [start.endswith(" block") for start in starts] == [True, True, False]
+
+
+async def test_two_replies_that_were_cut_are_not_the_same_code() -> None:
+    cut = Reply("```repl\nx = [1,", ReplyStop.LENGTH, Usage(100, 0, 1024))
+    engine = ScriptedEngine([LOOK, cut, cut, 'FINAL("30 euros")'])
+    await ask(engine, ScriptedRepl([SEEN]))
+    assert "ran this code before" not in engine.completions[3].messages[-1].content
+    assert (engine.completions[3].grammar or "").splitlines()[0].endswith("(block | final)")
+
+
+async def test_one_long_output_does_not_end_the_run_of_a_large_model_at_the_default_window() -> None:
+    engine = ScriptedEngine([LOOK, LOOK_AGAIN, 'FINAL("30 euros")'], window_tokens=16_384)
+    answer = await ask(engine, ScriptedRepl(["word " * 20_000, SEEN]), profile="large")
+    assert (answer.stop, answer.confirmed) == (StopReason.FINAL, True)
+
+
+async def test_an_engine_that_refuses_for_another_reason_than_its_window_is_not_a_limit() -> None:
+    engine = ScriptedEngine([LOOK, EngineRefused("the grammar failed")])
+    with pytest.raises(EngineRefused, match="the grammar failed"):
+        await ask(engine, ScriptedRepl([SEEN]))
 
 
 async def test_tokens_that_run_out_end_the_run_with_an_answer_turn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_local.controller.finish import best_so_far, is_supported
+from rlm_local.controller.finish import best_so_far, is_empty, is_supported, printed_by
 from rlm_local.controller.observe import NOTHING_PRINTED, observe
 from rlm_local.types import Cell, CellResult, CellStatus, JsonValue, SubCall, Turn, Usage
 
@@ -22,8 +22,8 @@ def test_long_output_keeps_head_and_tail_and_tells_its_true_length() -> None:
 
 
 def test_output_that_the_jail_cut_counts_what_never_left_it() -> None:
-    result = CellResult(CellStatus.OK, "a" * 100, stdout_tail="b" * 100, truncated_bytes=9_800)
-    assert "of 10,000 characters" in observe(result, max_chars=100)
+    result = CellResult(CellStatus.OK, "ü" * 100, stdout_tail="ü" * 100, truncated_bytes=9_600)
+    assert "9,800 of 10,000 bytes" in observe(result, max_chars=100)  # an ü is two bytes
 
 
 def test_nothing_printed_is_said() -> None:
@@ -59,11 +59,22 @@ def test_what_stopped_a_cell_is_said_in_words(status: CellStatus, said: str) -> 
         ("Yes", "nothing of the kind", True),  # no telling word
         ([1, 2], "", True),
         (True, "", True),
-        (None, "", True),
     ],
 )
 def test_an_answer_is_supported_when_its_telling_words_were_seen(value: JsonValue, seen: str, supported: bool) -> None:
     assert is_supported(value, seen) is supported
+
+
+@pytest.mark.parametrize(("value", "empty"), [(None, True), (" \n", True), ([], False), (0, False), ("x", False)])
+def test_an_answer_of_nothing_is_empty_but_a_list_of_nothing_may_be_meant(value: JsonValue, empty: bool) -> None:
+    assert is_empty(value) is empty
+
+
+def test_echoes_of_the_models_own_words_do_not_count_as_printed() -> None:
+    stdout = "no exact match for '90 days'; nearest passages by its words:\nQuestion: is it 90 days?\nThe fee is due.\n"
+    printed = printed_by(CellResult(CellStatus.OK, stdout), "is it 90 days?")
+    assert "90" not in printed
+    assert "The fee is due." in printed
 
 
 def test_the_best_so_far_is_a_held_answer_then_a_sub_calls_then_what_was_printed() -> None:

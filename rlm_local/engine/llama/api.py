@@ -22,7 +22,7 @@ from rlm_local.engine.llama.mask import Grammars
 from rlm_local.engine.llama.prefix import PrefixCache
 from rlm_local.engine.llama.protocol import Ask, Body, parse_body, parse_chat, parse_text, parse_tokenize
 from rlm_local.engine.llama.template import ChatTemplate, encode
-from rlm_local.errors import EngineError, EngineRefused
+from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 from rlm_local.types import ReplyStop, Usage
 
 MAX_BODY_BYTES = 64 << 20
@@ -65,12 +65,12 @@ class Service:
         return self._model.tokenize(text, special=False)
 
     def prepare(self, ask: Ask) -> Job:
-        """Tokenize and measure. Raises EngineRefused before anything is computed. From any thread."""
+        """Tokenize and measure. Raises WindowExceeded before anything is computed. From any thread."""
         prompt = self._encode(ask)
         room = self.window_tokens - len(prompt)
         wanted = ask.max_tokens if ask.max_tokens is not None else max(1, room)
         if wanted > room:
-            raise EngineRefused(
+            raise WindowExceeded(
                 f"the prompt has {len(prompt)} tokens and the reply may have {wanted}, together "
                 f"{len(prompt) + wanted}, but the window is {self.window_tokens}; "
                 "shorten the prompt or lower max_tokens"
@@ -143,6 +143,7 @@ def application(service: Service) -> Starlette:
             Route("/v1/completions", text, methods=["POST"]),
         ],
         exception_handlers={
+            WindowExceeded: _handler(400, "invalid_request_error", code="context_length_exceeded"),
             EngineRefused: _handler(400, "invalid_request_error"),
             _UnknownModel: _handler(404, "not_found_error"),
             EngineError: _handler(500, "server_error"),
@@ -225,9 +226,9 @@ def _card(service: Service) -> dict[str, Any]:
     }
 
 
-def _handler(status: int, kind: str) -> Callable[[Request, Exception], Awaitable[Response]]:
+def _handler(status: int, kind: str, *, code: str | None = None) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handle(request: Request, error: Exception) -> Response:
         message = str(getattr(error, "detail", error)) or f"{request.method} {request.url.path} failed"
-        return JSONResponse({"error": {"message": message, "type": kind, "code": status}}, status)
+        return JSONResponse({"error": {"message": message, "type": kind, "code": code or status}}, status)
 
     return handle
