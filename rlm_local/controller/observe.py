@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rlm_local.types import CellResult, CellStatus
 
-_STATUS = {
-    CellStatus.TIMEOUT: "The code ran too long and was stopped. Do less at once.",
-    CellStatus.OUT_OF_MEMORY: "The code used too much memory and was stopped. Work on smaller pieces.",
-    CellStatus.KILLED: "The code crashed Python. The earlier cells were run again; this one was not.",
+_ADVICE = {  # what happened to the session is in the error, in the jail's own words
+    CellStatus.TIMEOUT: "It ran too long. Do less at once.",
+    CellStatus.OUT_OF_MEMORY: "It used too much memory. Work on smaller pieces.",
+    CellStatus.KILLED: "It crashed Python. Do it another way.",
 }
 NOTHING_PRINTED = "(nothing was printed; use print or search to see something)"
 
@@ -27,8 +27,8 @@ def observe(result: CellResult, *, max_chars: int) -> str:
         parts.append(_shown(result, max_chars).rstrip("\n"))
     if result.error:
         parts.append(_end(result.error.rstrip("\n"), max_chars // 2))
-    if result.status in _STATUS:
-        parts.append(_STATUS[result.status])
+    if result.status in _ADVICE:
+        parts.append(_ADVICE[result.status])
     return "\n".join(parts) or NOTHING_PRINTED
 
 

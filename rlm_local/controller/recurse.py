@@ -11,6 +11,7 @@ from rlm_local.ports import Engine
 from rlm_local.prompts import Profile, subcall_messages
 from rlm_local.types import Completion, ReplyStop, SubCall, Usage
 
+CHARS_PER_TOKEN = 128  # the longest token of Qwen's vocabulary: a run of blanks
 TEMPLATE_TOKENS = 64  # what a chat template adds around the messages of one request; Qwen's adds 13
 
 
@@ -61,6 +62,8 @@ class SubCalls:
 
     async def _answer(self, prompt: str) -> SubCall:
         limits = self._budget.limits
+        if len(prompt) > CHARS_PER_TOKEN * self._prompt_tokens:  # not worth counting: no text is so dense
+            return _refused(prompt, f"the prompt has {len(prompt)} characters, far more than one llm_query holds")
         tokens = await self._engine.count_tokens(prompt)
         if tokens > self._prompt_tokens:
             return _refused(

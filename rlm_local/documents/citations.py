@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from rlm_local.documents.corpus import line_at
 from rlm_local.documents.passages import passages
@@ -29,6 +30,8 @@ _NAME_SCORE = 0.5  # for a passage of the document that the question names
 _NEAR_BEST = 0.7  # a passage scoring less than this share of the best one adds noise, not evidence
 _SHORT_VALUE_CHARS = 4  # shorter values stand in many places by chance
 _MOST_LEAVES = 24  # of a list or dict
+_MOST_LEAF_CHARS = 4_000  # of one text in an answer
+_MOST_PRINTED_CHARS = 4_000_000  # of all printed spans together, the first ones
 _CONSIDERED = 12  # best passages looked at per value, before duplicates go
 
 
@@ -88,8 +91,9 @@ def cite(
 
 
 def _wanted(value: JsonValue, question_words: frozenset[str]) -> Iterator[_Wanted]:
-    leaves = list(_leaves(value, question_words))[:_MOST_LEAVES]
-    for leaf, words in leaves:
+    # An answer may be as large as its maker likes, so no more of it is read than can matter.
+    for whole, words in islice(_leaves(value, question_words), _MOST_LEAVES):
+        leaf = whole[:_MOST_LEAF_CHARS] if isinstance(whole, str) else whole
         pattern = value_pattern(leaf)
         own = content_words(str(leaf)) if pattern or isinstance(leaf, str) else frozenset()
         # Scripts without spaces between words hide a value's words inside of longer ones.
@@ -99,7 +103,7 @@ def _wanted(value: JsonValue, question_words: frozenset[str]) -> Iterator[_Wante
 def _leaves(value: JsonValue, words: frozenset[str]) -> Iterator[tuple[JsonValue, frozenset[str]]]:
     if isinstance(value, dict):
         for key, element in value.items():
-            yield from _leaves(element, words | content_words(str(key)))
+            yield from _leaves(element, words | content_words(str(key)[:_MOST_LEAF_CHARS]))
     elif isinstance(value, list):
         for element in value:
             yield from _leaves(element, words)
@@ -109,7 +113,11 @@ def _leaves(value: JsonValue, words: frozenset[str]) -> Iterator[tuple[JsonValue
 
 def _printed(spans: Sequence[Span], corpus: Corpus) -> Iterator[Passage]:
     seen: set[tuple[int, int, int]] = set()
+    left = _MOST_PRINTED_CHARS
     for span in spans:
+        left -= span.end - span.start
+        if left < 0:
+            return
         if not 0 <= span.document < len(corpus.documents):
             continue
         text = corpus.documents[span.document].text

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Spans, parse
@@ -18,8 +19,9 @@ GRACE_S = 2.0  # between the first interrupt and the kill
 _INTERRUPT_EVERY_S = 0.4  # code may catch one, or be in the middle of a send
 _TICK_S = 0.25  # how often the processor time is read
 _IN_FLIGHT = 16  # queries at once; our worker stays at 8
-_CALLS_PER_CELL = 10_000  # prompts; beyond it the host answers by itself and keeps nothing
-_PROMPT_CHARS_PER_CELL = 64 << 20
+_CALLS_PER_CELL = 1_000  # prompts, or more where the run allows more; beyond it the host keeps nothing of them
+_PROMPT_CHARS_PER_CELL = 16 << 20
+_FRAMES_PER_CELL = 20_000  # a search or a sub-call each; our worker stays far below
 
 
 class Stopwatch:
@@ -73,6 +75,7 @@ class CellRun:
         self._queries: set[asyncio.Task[None]] = set()
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._last_query = 0
+        self._asking = 0  # queries that are being answered now
         self._asked = 0
         self._asked_chars = 0
         self.observed = Observed()
@@ -120,7 +123,7 @@ class CellRun:
     async def _pump(self) -> None:
         """Send the cell, then take in frames until it is done."""
         await self._jail.send({"op": "exec", "cell_id": self._job.cell_id, "code": self._job.code})
-        while self.observed.done is None:
+        for _ in range(_FRAMES_PER_CELL):
             frame = await self._jail.receive()
             message = parse(
                 frame, document_chars=self._job.document_chars, output_bytes=self._job.limits.cell_output_bytes
@@ -137,6 +140,8 @@ class CellRun:
                     raise WireError(f"more than {SPANS_PER_CELL} spans in one cell")
             else:
                 self.observed.done = message
+                return
+        raise WireError(f"more than {_FRAMES_PER_CELL} frames in one cell")
 
     def _take_query(self, query: Query) -> None:
         if query.id <= self._last_query or query.cell_id > self._job.cell_id:
@@ -148,25 +153,36 @@ class CellRun:
             return  # its cell is over, and with it whoever waited
         task = asyncio.ensure_future(self._answer(query))
         self._queries.add(task)
-        self._clock.hold()
         task.add_done_callback(self._answered)
 
     async def _answer(self, query: Query) -> None:
         self._asked += len(query.prompts)
         self._asked_chars += sum(map(len, query.prompts))
-        if self._asked > _CALLS_PER_CELL or self._asked_chars > _PROMPT_CHARS_PER_CELL:
+        most = max(_CALLS_PER_CELL, 4 * self._job.limits.max_subcalls)
+        if self._asked > most or self._asked_chars > _PROMPT_CHARS_PER_CELL:
             refusal = "refused: one cell may not ask this much"
             subcalls: Sequence[SubCall] = [SubCall("", "", Usage(), refused=refusal)] * len(query.prompts)
         else:
-            subcalls = await self._job.query(query.prompts)
+            with self._held_clock():
+                subcalls = await self._job.query(query.prompts)
             self.observed.subcalls.extend(subcalls)
         replies = [{"answer": subcall.answer, "refused": subcall.refused} for subcall in subcalls]
         await self._jail.send({"op": "result", "id": query.id, "replies": replies})
 
+    @contextmanager
+    def _held_clock(self) -> Iterator[None]:
+        """Stop the cell's clock while somebody else works for it. Taking in the reply is the cell's own time."""
+        self._asking += 1
+        self._clock.hold()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._clock.release()
+
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._queries.discard(task)
-        if not self._queries:
-            self._clock.release()
         if task.cancelled() or (error := task.exception()) is None or isinstance(error, JailEndedError):
             return
         if not self._failed.done():

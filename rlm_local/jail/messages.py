@@ -13,6 +13,8 @@ from rlm_local.jail.wire import Json, WireError
 from rlm_local.types import CellStatus, Final, Span
 
 SPANS_PER_CELL = 4096
+SPAN_CHARS = 64_000  # search() prints at most some windows of 8,000 in one passage
+ERROR_CHARS = 64_000  # the worker cuts a traceback far below
 PROMPTS_PER_CALL = 1024
 
 _Kind = TypeVar("_Kind", int, str)
@@ -81,6 +83,8 @@ def _done(frame: dict[str, Json], output_bytes: int) -> Done:
     status = _get(frame, "status", str)
     if status not in ("ok", "raised", "timeout", "out_of_memory"):
         raise WireError(f"a cell ended as {status!r:.80}")
+    if len(_get(frame, "error", str)) > ERROR_CHARS:
+        raise WireError(f"an error of more than {ERROR_CHARS} characters")
     final = frame["final"]
     if final is not None and (not isinstance(final, dict) or set(final) != {"value"}):
         raise WireError("a final is an object with a value, or null")
@@ -113,6 +117,8 @@ def _span(value: Json, document_chars: Sequence[int]) -> Span:
     document, start, end = (_typed("span", number, int) for number in value)
     if not 0 <= document < len(document_chars) or not 0 <= start < end <= document_chars[document]:
         raise WireError(f"the span {start}..{end} of document {document} lies outside of it")
+    if end - start > SPAN_CHARS:
+        raise WireError(f"a span of {end - start} characters, but no search prints more than {SPAN_CHARS}")
     return Span(document, start, end)
 
 

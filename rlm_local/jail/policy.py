@@ -176,7 +176,7 @@ def _mounts(interpreter: Interpreter, worker: Mapping[str, bytes]) -> Iterator[s
     yield _bind(interpreter.loader, str(interpreter.loader))
     for name, path in interpreter.shared:
         yield _bind(path, f"/lib/{name}")
-    yield 'mount { src: "/dev/null" dst: "/dev/null" is_bind: true rw: true nosuid: true noexec: true }'
+    yield 'mount { src: "/dev/null" dst: "/dev/null" is_bind: true rw: false nosuid: true noexec: true }'
     yield 'mount { src: "/dev/urandom" dst: "/dev/urandom" is_bind: true rw: false nosuid: true noexec: true }'
     owner = f"uid={JAILED_ID},gid={JAILED_ID}"
     yield _tmpfs("/tmp", f"size={TMP_BYTES},nr_inodes=4096,mode=0700,{owner}", writable=True)

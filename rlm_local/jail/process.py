@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,7 @@ class Jail:
         self._write_lock = asyncio.Lock()
         self._worker_pidfd: int | None = None
         self._is_ending = False
+        self._is_cut_off = False
         self.worker_pid = 0  # on the host
         self.python = ""  # version inside
         self._pidfd = os.pidfd_open(self._process.pid)
@@ -91,8 +93,8 @@ class Jail:
 
     @property
     def has_ended(self) -> bool:
-        """Whether nsjail has died, also between cells: a thread that a cell left behind may end the process."""
-        return self._process.poll() is not None
+        """Whether no further cell can run: nsjail has died, also between cells, or a frame to it was cut off."""
+        return self._is_cut_off or self._process.poll() is not None
 
     async def exited(self) -> None:
         """Wait until nsjail has died."""
@@ -103,12 +105,16 @@ class Jail:
         data = wire.encode(frame, max_bytes=wire.FROM_HOST_BYTES)
         try:
             async with self._write_lock:
+                self._is_cut_off = True  # until the whole frame is there: half of one leaves the other side lost
                 await asyncio.get_running_loop().sock_sendall(self._channel, data)
+                self._is_cut_off = False
         except OSError as error:
             raise JailEndedError(f"the jail closed its socket: {error}") from error
 
     async def receive(self) -> dict[str, wire.Json]:
         """Return the next frame. Raises JailEndedError at the end, WireError for what is no frame."""
+        # Reading what is already there never yields, so a flood of frames would stop every clock of the host.
+        await asyncio.sleep(0)
         header = await self._exactly(wire.HEADER_BYTES)
         count = wire.payload_bytes(header, max_bytes=wire.FROM_JAIL_BYTES)
         return wire.decode(await self._exactly(count))
@@ -208,16 +214,18 @@ def _spawn(opening: Opening) -> _Started:
     """Start nsjail. Every descriptor that is not returned is closed, whatever happens."""
     nsjail = nsjail_binary()
     interpreter, stage = staged(running_interpreter(), nsjail)
-    text, text_bytes = sealed_text("documents", opening.text)
-    memory_bytes = policy.address_space_bytes(
-        opening.limits, text_bytes=text_bytes, str_bytes=sys.getsizeof(opening.text)
-    )
-    host_end, jail_end = socket.socketpair()
-    host_end.setblocking(False)
-    log, stderr, config = memory_file("nsjail-log"), memory_file("worker-stderr"), memory_file("nsjail-config")
-    group: cgroup.Group | None = None
-    groups: tuple[int, ...] = ()
-    try:
+    with ExitStack() as lent, ExitStack() as kept:  # lent to the child and closed here; kept unless this fails
+        text, text_bytes = sealed_text("documents", opening.text)
+        lent.callback(os.close, text)
+        memory_bytes = policy.address_space_bytes(
+            opening.limits, text_bytes=text_bytes, str_bytes=sys.getsizeof(opening.text)
+        )
+        host_end, jail_end = socket.socketpair()
+        lent.enter_context(jail_end)
+        kept.enter_context(host_end).setblocking(False)
+        kept.callback(os.close, log := memory_file("nsjail-log"))
+        kept.callback(os.close, stderr := memory_file("worker-stderr"))
+        lent.callback(os.close, config := memory_file("nsjail-config"))
         os.write(
             config,
             policy.config(
@@ -228,8 +236,12 @@ def _spawn(opening: Opening) -> _Started:
                 worker=policy.worker_files(),
             ).encode("ascii"),
         )
-        group = cgroup.create(memory_bytes=memory_bytes + policy.TMP_BYTES, processes=policy.PROCESSES)
-        groups = group.open_procs() if group else ()
+        groups: tuple[int, ...] = ()
+        if group := cgroup.create(memory_bytes=memory_bytes + policy.TMP_BYTES, processes=policy.PROCESSES):
+            kept.callback(group.remove)
+            groups = group.open_procs()
+        for descriptor in groups:
+            lent.callback(os.close, descriptor)
         inherited = (jail_end.fileno(), text)
         command = [str(nsjail), "--experimental_mnt", "new", "--config", f"/proc/self/fd/{config}"]
         command += ["--log_fd", str(log), "--quiet"]
@@ -237,17 +249,7 @@ def _spawn(opening: Opening) -> _Started:
         command += ["--", *policy.arguments(interpreter), *map(str, inherited)]
         prelude = Prelude(stage, groups, os.getpid())
         process = _popen(command, prelude, stderr=stderr, passed=(*inherited, config, log))
-    except BaseException:
-        host_end.close()
-        os.close(log)
-        os.close(stderr)
-        if group:
-            group.remove()
-        raise
-    finally:
-        jail_end.close()
-        for descriptor in (text, config, *groups):
-            os.close(descriptor)
+        kept.pop_all()
     return _Started(process, host_end, group, log, stderr)
 
 

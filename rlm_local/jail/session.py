@@ -5,28 +5,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType, TracebackType
 
 from rlm_local.errors import ConfigError, JailUnavailable, WorkerLost
 from rlm_local.jail.cell import CellRun, Job, Observed
+from rlm_local.jail.messages import Done
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
 from rlm_local.limits import Limits
 from rlm_local.ports import QueryHandler
 from rlm_local.types import CellResult, CellStatus, Corpus, JsonValue, SubCall, Usage
 
+# For the model, of a cell that was stopped while its jail lived on.
+_STOPPED = {
+    CellStatus.TIMEOUT: "The code ran too long and was stopped; its variables are kept.",
+    CellStatus.OUT_OF_MEMORY: "The code ran out of memory and was stopped; its variables are kept.",
+}
 _NO_NOTES: Mapping[str, JsonValue] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Past:
-    """A cell that ran, and what it takes to run it again without an engine."""
+    """A cell that ran and whose jail lived on, and what it takes to run it again without an engine."""
 
     number: int  # the name that its functions have in tracebacks
     code: str
     wall_s: float
     subcalls: tuple[SubCall, ...]
+    status: CellStatus
+
+    @property
+    def can_replay(self) -> bool:
+        """A cell that raised can: what it had set before is set again. One that was stopped by a limit would
+        cost that limit again, and stop at another place."""
+        return self.status in (CellStatus.OK, CellStatus.RAISED)
 
 
 class JailSession:
@@ -38,6 +51,7 @@ class JailSession:
         self._jail: Jail | None = None
         self._cells = 0
         self._past: list[_Past] = []
+        self._gone: list[int] = []  # cells that a rebuild has lost and that the model was not told of yet
         self._busy = asyncio.Lock()
         self._closed = False
 
@@ -92,10 +106,9 @@ class JailSession:
             if observed.done is None:
                 await self._drop()
                 self._jail = await self._rebuilt()
-            elif result.status in (CellStatus.OK, CellStatus.RAISED):
-                # A cell that raised is run again too: what it had set before that is still there.
-                self._past.append(_Past(self._cells, code, wall_s, result.subcalls))
-            return result
+            else:
+                self._past.append(_Past(self._cells, code, wall_s, result.subcalls, result.status))
+            return self._with_losses(result)
 
     @property
     def jail(self) -> Jail:
@@ -118,20 +131,47 @@ class JailSession:
             raise
 
     async def _rebuilt(self) -> Jail:
-        """Return a fresh jail in which every earlier cell has been run again, its sub-calls answered from the record.
+        """Return a fresh jail in which the earlier cells were run again, their sub-calls answered from the record.
 
-        Raises WorkerLost when a jail cannot be started again or an earlier cell does not end well this time.
+        Cells that cannot be run again, or that end otherwise this time, are forgotten and noted as gone.
+        Raises WorkerLost when a jail cannot be started again.
         """
+        jail = await self._fresh()
+        for past in tuple(self._past):
+            if past.can_replay:
+                observed = await self._run(jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))
+                if observed.done is not None and _status(observed, observed.done) is past.status:
+                    continue
+                if observed.done is None:  # code that kills its jail only this time must not end the run
+                    self._past.remove(past)
+                    self._gone.append(past.number)
+                    await self._drop()
+                    return await self._rebuilt()
+            self._past.remove(past)
+            self._gone.append(past.number)
+        return jail
+
+    async def _fresh(self) -> Jail:
+        """Start the jail anew. Raises WorkerLost when it cannot be, or when the session was closed meanwhile."""
         try:
-            self._jail = await Jail.start(self._opening)
+            jail = None if self._closed else await Jail.start(self._opening)
         except JailUnavailable as error:
             raise WorkerLost(f"the jail died and cannot be started again: {error}", hint=error.hint) from error
-        for past in self._past:
-            observed = await self._run(self._jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))
-            if observed.done is None or observed.done.status not in (CellStatus.OK, CellStatus.RAISED):
-                await self._drop()
-                raise WorkerLost(f"the session cannot be rebuilt: cell {past.number} fails this time")
-        return self._jail
+        if jail is None or self._closed:
+            if jail is not None:
+                await jail.end()
+            raise WorkerLost("the session was closed while a cell ran")
+        self._jail = jail
+        return jail
+
+    def _with_losses(self, result: CellResult) -> CellResult:
+        """Return the result with a sentence for the model on what a rebuild since its last cell has lost."""
+        if not self._gone:
+            return result
+        gone, self._gone = self._gone, []
+        cells = f"cell {gone[0]}" if len(gone) == 1 else f"cells {', '.join(map(str, gone))}"
+        lost = f"The session was rebuilt, and the variables of {cells} are gone: that code was not run again."
+        return replace(result, error="\n".join(filter(None, (result.error, lost))))
 
     async def _drop(self) -> None:
         jail, self._jail = self._jail, None
@@ -162,15 +202,15 @@ def _result(observed: Observed, elapsed_s: float, *, was_out_of_memory: bool) ->
     if done is None:
         status, error = _death(observed, was_out_of_memory=was_out_of_memory)
         return CellResult(status, "", error=error, spans=spans, subcalls=subcalls, elapsed_s=elapsed_s)
-    status = done.status
-    if status is CellStatus.TIMEOUT and not observed.interrupted:
-        status = CellStatus.RAISED  # a KeyboardInterrupt of the cell's own making
+    status, error = _status(observed, done), done.error
+    if status in _STOPPED:
+        error = "\n".join(filter(None, (error.rstrip("\n"), _STOPPED[status])))
     return CellResult(
         status,
         done.stdout,
         stdout_tail=done.stdout_tail,
         truncated_bytes=done.truncated_bytes,
-        error=done.error,
+        error=error,
         spans=spans,
         subcalls=subcalls,
         final=done.final,
@@ -178,9 +218,15 @@ def _result(observed: Observed, elapsed_s: float, *, was_out_of_memory: bool) ->
     )
 
 
+def _status(observed: Observed, done: Done) -> CellStatus:
+    if done.status is CellStatus.TIMEOUT and not observed.interrupted:
+        return CellStatus.RAISED  # a KeyboardInterrupt of the cell's own making
+    return done.status
+
+
 def _death(observed: Observed, *, was_out_of_memory: bool) -> tuple[CellStatus, str]:
     """Return status and one sentence for the model about a cell that took its jail with it."""
-    rebuilt = "The session was rebuilt: variables of earlier cells are back, those of this cell are gone."
+    rebuilt = "The session was rebuilt by running the earlier cells again; this cell's variables are gone."
     if was_out_of_memory:
         return CellStatus.OUT_OF_MEMORY, f"The cell ran out of memory and was ended. {rebuilt}"
     if observed.killed:

@@ -18,7 +18,7 @@ _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
 
 _PR_SET_NO_NEW_PRIVS = 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
-_CLONE_THREAD, _PROT_EXEC, _MAP_ANONYMOUS = 0x10000, 0x4, 0x20
+_CLONE_THREAD, _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS = 0x10000, 0x2, 0x4, 0x20
 
 _CALL = {
     "mmap": 9, "mprotect": 10, "sendmsg": 46, "recvmsg": 47, "clone": 56, "fork": 57, "vfork": 58, "execve": 59,
@@ -65,6 +65,7 @@ def program() -> bytes:
     label("mmap")  # a library from a read-only bind may be mapped executable, fresh memory may not
     emit(_LOAD, argument_offset(2))
     emit(_JUMP_ANY_BIT, _PROT_EXEC, "", "allow")
+    emit(_JUMP_ANY_BIT, _PROT_WRITE, "refuse", "")  # a private copy of a library is fresh memory once it is written
     emit(_LOAD, argument_offset(3))
     emit(_JUMP_ANY_BIT, _MAP_ANONYMOUS, "refuse", "allow")
     label("prlimit64")  # reading only: the pointer to a new limit must be null in both halves

@@ -1,5 +1,6 @@
 import itertools
 import re
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -140,3 +141,16 @@ def test_every_quote_stands_word_for_word_at_its_offsets(
     assert stand_word_for_word(cited, corpus)
     ranges = sorted((citation.document, citation.start, citation.end) for citation in cited)
     assert all(one[0] != two[0] or one[2] <= two[1] for one, two in itertools.pairwise(ranges))
+
+
+def test_an_answer_of_any_size_is_read_as_far_as_it_can_matter() -> None:
+    """Hostile code may answer with a megabyte: what is built from it must not be its square."""
+    text = "The fee is 30 euros."
+    corpus = join([Document("rules.txt", text)])
+    long_key = " ".join(f"w{number}" for number in range(20_000))
+    value: JsonValue = {long_key: {f"k{number}": number for number in range(20_000)}}
+    tracemalloc.start()
+    cite(value, [Span(0, 0, len(text))] * 4_096, [text], corpus)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 64 << 20

@@ -51,6 +51,7 @@ async def test_a_loop_is_interrupted_and_keeps_its_variables(run: Run) -> None:
     result = await run("n = 0\nwhile True: n += 1", wall_s=0.3)
     assert result.status is CellStatus.TIMEOUT
     assert "KeyboardInterrupt" in result.error
+    assert result.error.endswith("\nThe code ran too long and was stopped; its variables are kept.")
     assert (await run("n > 0")).stdout == "True\n"
 
 
@@ -59,6 +60,7 @@ async def test_code_that_does_not_heed_the_interrupt_is_killed_and_the_session_r
     calls_before = await run("sum(range(10**14))", wall_s=0.3)
     assert calls_before.status is CellStatus.TIMEOUT
     assert "rebuilt" in calls_before.error
+    assert "this cell's variables are gone" in calls_before.error
 
     async def never(prompts: Sequence[str]) -> list[SubCall]:
         raise AssertionError(prompts)
@@ -94,4 +96,5 @@ async def test_memory_that_is_not_there_raises_and_the_session_goes_on(run: Run)
     result = await run("hoard = []\nwhile True: hoard.append(bytearray(1 << 20))")
     assert result.status is CellStatus.OUT_OF_MEMORY
     assert "MemoryError" in result.error
+    assert result.error.endswith("its variables are kept.")
     assert (await run("del hoard\nx")).stdout == "1\n"

@@ -137,7 +137,7 @@ async def test_a_misused_name_says_how_it_is_used(run: Run, code: str, error: st
         ("FINAL({'b': {3, 1, 2}, 4: 'x'})", {"b": [1, 2, 3], "4": "x"}),
         ("FINAL(2**60)", str(2**60)),
         ("FINAL(float('nan'))", "nan"),
-        ("FINAL(search)", "<search(pattern, limit=8, chars=400, case=False, regex=True)>"),
+        ("FINAL(search)", "<search(pattern, limit=None, chars=400, case=False, regex=True, show=True)>"),
         ("days = 90\nFINAL_VAR('days')", 90),
         ("days = 90\nFINAL_VAR(days)", 90),
         ("reply = 'ninety days'\nFINAL_VAR(reply)", "ninety days"),

@@ -59,9 +59,9 @@ def test_no_whole_folder_of_the_system_is_bound() -> None:
     assert folders == [str(INTERPRETER.library)]
 
 
-def test_every_bind_but_the_null_device_is_read_only() -> None:
+def test_every_bind_is_read_only() -> None:
     writable = [line for line in CONFIG.splitlines() if line.startswith("mount") and "rw: true" in line]
-    assert [re.findall(r'dst: "([^"]*)"', line) for line in writable] == [["/dev/null"], ["/tmp"]]
+    assert [re.findall(r'dst: "([^"]*)"', line) for line in writable] == [["/tmp"]]
     assert all("noexec: true" in line for line in writable)
 
 
@@ -97,7 +97,7 @@ def test_the_worker_and_the_host_read_frames_with_the_same_file() -> None:
 
 def test_the_outside_id_belongs_to_nobody() -> None:
     outside = policy.unused_ids()
-    if os.geteuid() != 0:
+    if not policy.may_map_others():
         assert outside == policy.Outside(None, None)
     else:
         assert outside.uid is not None
