@@ -77,6 +77,8 @@ def run_command(
         click.echo(json.dumps(ended.result.as_object(), ensure_ascii=False))
     for line in summary_lines(ended.result):
         click.echo(line, err=as_json)
+    if ended.error is not None:
+        raise ended.error
     return INTERRUPTED if ended.interrupted else 0
 
 

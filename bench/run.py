@@ -41,15 +41,22 @@ class Settings:
 class Ended:
     result: Result
     interrupted: bool
+    error: Exception | None = None  # what ended the run before its last task, to be raised once the result is told
 
 
 def run(settings: Settings, home: Home, say: Callable[[str], None]) -> Ended:
-    """Run the tasks and return the result; Ctrl-C or SIGTERM ends it early with the tasks that were done.
+    """Run the tasks and return the result; Ctrl-C, SIGTERM or an error ends it early with the tasks that were done.
 
-    Raises ConfigError for settings or data that cannot be used, and what starting the engine raises.
-    An interruption comes through only when no task had begun, so that there is nothing to tell.
+    Raises ConfigError for settings or data that cannot be used, and what starting the engine raises. An
+    interruption comes through only when no task had begun, and an error when none was done: then there is
+    nothing to tell.
     """
-    bench = _Bench(settings, home, say)
+    return run_to_end(Bench(settings, home, say))
+
+
+def run_to_end(bench: Bench) -> Ended:
+    """Run until the tasks are done or something ends them. See run."""
+    failure: Exception | None = None
     with PeakMemory() as memory:
         interrupted = False
         try:
@@ -58,10 +65,14 @@ def run(settings: Settings, home: Home, say: Callable[[str], None]) -> Ended:
             if bench.result is None:
                 raise KeyboardInterrupt from None
             interrupted = True
+        except Exception as error:
+            if not bench.rows:
+                raise
+            failure = error
     if bench.result is None:
         raise AssertionError("a run that ended without an error has a result")
     peak = PeakBytes(memory.sampled_bytes, memory.bound_bytes) if PeakMemory.can_measure() else None
-    return Ended(replace(bench.result, rows=tuple(bench.rows), peak=peak), interrupted)
+    return Ended(replace(bench.result, rows=tuple(bench.rows), peak=peak), interrupted, failure)
 
 
 def end_like_ctrl_c(signum: signal.Signals) -> None:
@@ -71,7 +82,7 @@ def end_like_ctrl_c(signum: signal.Signals) -> None:
         asyncio.get_running_loop().add_signal_handler(signum, task.cancel)
 
 
-class _Bench:
+class Bench:
     """Holds what is done so far, because Ctrl-C ends the coroutine before it can return anything."""
 
     def __init__(self, settings: Settings, home: Home, say: Callable[[str], None]) -> None:

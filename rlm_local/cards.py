@@ -216,9 +216,11 @@ def _read_weights(table: StrictTable | None, engine: EngineKind) -> Weights | No
         files=tuple(_read_file(row) for row in table.tables("files", required=True)),
         parts=tuple(_read_parts(row) for row in table.tables("parts", required=False)),
         shard_index=table.optional_text("shard_index", _FILE),
-        chat_template=table.optional_text("chat_template") or CHAT_TEMPLATE_FROM_WEIGHTS,
     )
+    template = table.optional_text("chat_template")
     table.finish()
+    if template not in (None, CHAT_TEMPLATE_FROM_WEIGHTS):
+        raise table.fail("chat_template", f"is {template!r}, but only {CHAT_TEMPLATE_FROM_WEIGHTS!r} is served so far")
     names = [file.name for file in weights.files]
     if not names or len(set(names)) < len(names):
         raise table.fail("files", "must name at least one file, and none twice")

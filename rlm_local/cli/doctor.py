@@ -8,6 +8,8 @@ import json
 import os
 import platform
 import shutil
+import signal
+import subprocess
 import sys
 from dataclasses import asdict
 
@@ -22,6 +24,8 @@ from rlm_local.store import Store
 from rlm_local.types import Check
 
 GIB = 1 << 30
+_ENGINE_MODULES = ("llama_cpp", "llguidance", "jinja2", "numpy", "starlette", "uvicorn")
+_LOAD_S = 60
 
 
 @click.command()
@@ -56,11 +60,29 @@ def _machine() -> list[Check]:
 
 
 def _engine() -> list[Check]:
-    missing = [name for name in ("llama_cpp", "llguidance", "jinja2") if importlib.util.find_spec(name) is None]
-    hint = "run `make setup`, or install rlm-local[llama]"
+    missing = [name for name in _ENGINE_MODULES if importlib.util.find_spec(name) is None]
     if missing:
+        hint = "run `make setup`, or install rlm-local[llama]"
         return [Check("CPU engine", ok=False, detail=f"no {', '.join(missing)} in {sys.prefix}", hint=hint)]
+    if why := loading_fails():
+        hint = "run `make setup`, which builds llama.cpp for this processor"
+        return [Check("CPU engine", ok=False, detail=f"llama.cpp does not load: {why}", hint=hint)]
     return [Check("CPU engine", ok=True, detail="llama.cpp through llama-cpp-python, masks by llguidance")]
+
+
+def loading_fails(python: str = sys.executable) -> str:
+    """Load the library in another process, because a wheel made for another processor ends it; return how, or ""."""
+    # -P: the current folder holds the user's documents.
+    code = "import llama_cpp; llama_cpp.llama_print_system_info()"
+    command = [python, "-P", "-c", code]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=_LOAD_S)
+    except subprocess.TimeoutExpired:
+        return f"it takes more than {_LOAD_S} s"
+    if done.returncode < 0:
+        return f"it is killed by {signal.Signals(-done.returncode).name}"
+    said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return said[-1] if done.returncode else ""
 
 
 def _weights(where: Home) -> list[Check]:

@@ -8,7 +8,7 @@ from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.cli.transfer import TransferView
 from rlm_local.config import home
 from rlm_local.errors import StoreError
-from rlm_local.store import Store
+from rlm_local.store import Store, pull_command
 
 
 @click.command(name="verify")
@@ -24,10 +24,10 @@ def verify(names: tuple[str, ...]) -> None:
         checks = [check for card in chosen for check in store.verify(card, view)]
     for check in checks:
         click.echo(check.problem or f"{check.path}: sha256 {check.expected_sha256}, as it should be")
-    broken = sorted({check.card for check in checks if check.problem})
+    broken = sorted({(check.card, check.engine) for check in checks if check.problem})
     if broken:
         wrong = sum(bool(check.problem) for check in checks)
-        repair = " && ".join(f"rlm-local pull {name}" for name in broken)
+        repair = " && ".join(pull_command(card, engine) for card, engine in broken)
         raise StoreError(f"{wrong} of {len(checks)} files are not what was pulled", hint=f"run `{repair}`")
 
 

@@ -36,6 +36,7 @@ async def launch_llama(
     window_tokens: most tokens of one request. The engine keeps up to twice as many in memory, so that a
     root's prompt outlives its sub-calls, or as many as memory allows.
     threads: of one computation; by default every processor that this process may use.
+    log: a file to which everything that the process says is appended.
     Raises ConfigError when the window is longer than the model's or larger than memory, EngineUnavailable
     when the process does not come up; the message ends with its last words.
     """
@@ -123,6 +124,8 @@ class LlamaEngine:
         self._info = running.client.info
         self._mending = asyncio.Lock()
         self._restarts = 0  # since the last answer
+        self._is_down = False  # _running was stopped, and nothing has taken its place yet
+        self._failed_start = ""  # what the last restart said when it came to nothing
 
     @property
     def info(self) -> EngineInfo:
@@ -138,6 +141,11 @@ class LlamaEngine:
         """Of that process; only this user can open it."""
         return self._running.process.socket
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What that process has warned of, as it said it: sentences without the word `warning:`."""
+        return tuple(self._running.process.warnings)
+
     async def complete(self, completion: Completion) -> Reply:
         """See ports.Engine."""
         return await self._through_crashes(lambda client: client.complete(completion))
@@ -151,7 +159,8 @@ class LlamaEngine:
         await self._running.stop()
 
     async def _through_crashes(self, call: Callable[[HttpEngine], Awaitable[T]]) -> T:
-        running = self._running
+        # A restart that failed, or was cancelled, has left a process that ended and a client that is closed.
+        running = await self._replaced(self._running, None) if self._is_down else self._running
         try:
             answer = await call(running.client)
         except EngineUnavailable as error:
@@ -167,22 +176,25 @@ class LlamaEngine:
         self._restarts = 0
         return answer
 
-    async def _replaced(self, dead: _Running, cause: EngineUnavailable) -> _Running:
+    async def _replaced(self, dead: _Running, cause: EngineUnavailable | None) -> _Running:
         async with self._mending:
             if self._running is dead:  # else another request has seen to it
                 if self._restarts:
                     raise self._given_up(dead) from cause
-                self._restarts += 1
+                self._is_down = True
                 await dead.stop()
-                self._running = await _Running.start(self._launch)
+                try:
+                    self._running = await _Running.start(self._launch)
+                except EngineUnavailable as error:
+                    self._restarts, self._failed_start = 1, str(error)
+                    raise
+                self._restarts, self._is_down = 1, False
             return self._running
 
     def _given_up(self, running: _Running) -> EngineUnavailable:
-        return EngineUnavailable(
-            f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing; "
-            "it is not started again",
-            hint="RLM_LOCAL_LOG=debug makes llama.cpp tell more",
-        )
+        ending = f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing"
+        told = f"{self._launch.log} has its words" if self._launch.log else "RLM_LOCAL_LOG=/a/file keeps its words"
+        return EngineUnavailable(f"{self._failed_start or ending}; it is not started again", hint=told)
 
 
 def _gib(count: int) -> str:

@@ -20,6 +20,7 @@ from rlm_local.errors import EngineUnavailable
 
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux, without its closing zero
 _STOP_S = 3.0
+_WARNING = "warning: "  # how the service begins a line that is for the user
 _CRASH_SEEN_S = 2.0  # between a connection that breaks and the process that is seen to be dead
 
 
@@ -53,6 +54,7 @@ class EngineProcess:
         self._model = launch.model
         self._folder = _socket_folder(launch.runtime_dir)
         self._said: deque[str] = deque(maxlen=20)
+        self.warnings: deque[str] = deque(maxlen=20)  # sentences; those about the model are told while it loads
         reader, self._lifeline = os.pipe()
         try:
             self._popen = subprocess.Popen(
@@ -136,6 +138,8 @@ class EngineProcess:
             for raw in stderr:
                 if line := raw.decode("utf-8", "replace").strip():
                     self._said.append(line)
+                    if line.startswith(_WARNING):
+                        self.warnings.append(line.removeprefix(_WARNING))
                     if log is not None:
                         # A full disk must not end this thread: nobody would empty the pipe any more.
                         with suppress(OSError), log.open("a", encoding="utf-8") as file:
@@ -144,10 +148,16 @@ class EngineProcess:
 
 def _socket_folder(runtime_dir: Path) -> Path:
     """Return a new folder, mode 0700, whose path leaves room for a socket's name."""
-    runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     longest = len(os.fsencode(runtime_dir)) + len("/e-12345678/s")
     parent = runtime_dir if longest <= _SOCKET_PATH_BYTES else Path(tempfile.gettempdir())
-    return Path(tempfile.mkdtemp(prefix="e-", dir=parent))
+    try:
+        runtime_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="e-", dir=parent))
+    except OSError as error:
+        raise EngineUnavailable(
+            f"the engine's socket cannot be made in {parent}: {error.strerror}",
+            hint="make it a folder that you can write to, or set XDG_RUNTIME_DIR or RLM_LOCAL_HOME to one",
+        ) from error
 
 
 def _environment() -> dict[str, str]:

@@ -1,6 +1,6 @@
 """The weights on this machine: pulled from several sources, trusted for their sha256 and nothing else."""
 
-from rlm_local.store.check import FileCheck
+from rlm_local.store.check import FileCheck, pull_command
 from rlm_local.store.manifest import FileRecord, Manifest
 from rlm_local.store.progress import SILENT, Progress
 from rlm_local.store.source import Origin, Source, SourceFailed, Wanted
@@ -19,4 +19,5 @@ __all__ = [
     "Store",
     "Wanted",
     "default_sources",
+    "pull_command",
 ]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rlm_local.cards import Card, WeightFile, Weights, shard_names
 from rlm_local.errors import StoreError
+from rlm_local.store.check import pull_command
 from rlm_local.store.manifest import FileRecord, Manifest, read_manifest, write_manifest
 from rlm_local.store.progress import Progress
 from rlm_local.store.sink import Sink, SinkOverflow, sha256_of
@@ -93,7 +94,8 @@ class Pull:
         listed = "\n".join(f"  {line}" for line in lines)
         raise StoreError(
             f"no source gave {file.name} of model {self._card.name!r}\n{listed}",
-            hint=f"mend one of these and repeat `rlm-local pull {self._card.name}`; it goes on from what is kept",
+            hint=f"mend one of these and repeat `{pull_command(self._card.name, self._weights.engine)}`; "
+            "it goes on from what is kept",
         )
 
     def _fetch(self, source: Source, wanted: Wanted) -> FileRecord:

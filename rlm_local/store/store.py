@@ -12,7 +12,7 @@ from pathlib import Path
 from rlm_local.cards import Card, EngineKind, Weights
 from rlm_local.config import Home
 from rlm_local.errors import StoreError
-from rlm_local.store.check import FileCheck, check_file, require_present
+from rlm_local.store.check import FileCheck, check_file, pull_command, require_present, unrecorded
 from rlm_local.store.hub import HubSource
 from rlm_local.store.lock import holding
 from rlm_local.store.manifest import Manifest, read_manifest
@@ -55,24 +55,24 @@ class Store:
         folder = self._folder(card.name, weights.engine)
         manifest = self.manifest(card, engine)
         for record in manifest.files:
-            require_present(record, folder, card.name)
+            require_present(record, folder, card.name, weights.engine)
         return folder if weights.engine is EngineKind.VLLM else folder / manifest.files[0].name
 
     def manifest(self, card: Card, engine: str = EngineKind.LLAMA) -> Manifest:
         """Return what was recorded when this model was pulled. Raises StoreError when it is not here in full."""
         weights = card.weights(engine)
         manifest = read_manifest(self._folder(card.name, weights.engine))
+        hint = f"run `{pull_command(card.name, weights.engine)}`"
         if manifest is None or not manifest.complete:
-            option = "" if weights.engine is EngineKind.LLAMA else f" --engine {engine}"
             state = "is not pulled" if manifest is None else "was not pulled to the end"
-            raise StoreError(f"model {card.name!r} {state}", hint=f"run `rlm-local pull {card.name}{option}`")
+            raise StoreError(f"model {card.name!r} {state}", hint=hint)
         for file in weights.files:
             record = manifest.find(file.name)
             if record is None or file.sha256 not in (None, record.sha256):
                 raise StoreError(
                     f"the weights of {card.name!r} are not those of its card: {file.name} has sha256 "
                     f"{record.sha256 if record else 'none'}, the card says {file.sha256}",
-                    hint=f"run `rlm-local pull {card.name}`",
+                    hint=hint,
                 )
         return manifest
 
@@ -119,7 +119,7 @@ class Store:
         return Installed(card.name, weights.engine, folder, manifest)
 
     def verify(self, card: Card, progress: Progress = SILENT) -> list[FileCheck]:
-        """Hash every file of this model again, against the manifest and the card.
+        """Hash every file of this model again, against the manifest and the card, and name those that never came.
 
         Raises StoreError when nothing of this model is here.
         """
@@ -133,8 +133,10 @@ class Store:
                     check_file(card.name, weights.engine, folder, record, known.get(record.name), progress)
                     for record in manifest.files
                 ]
+                checks += unrecorded(weights, card.name, folder, manifest)
         if not checks:
-            raise StoreError(f"model {card.name!r} is not pulled", hint=f"run `rlm-local pull {card.name}`")
+            hint = f"run `{pull_command(card.name, card.engines[0].engine)}`"
+            raise StoreError(f"model {card.name!r} is not pulled", hint=hint)
         return checks
 
     def size(self, name: str) -> int:

@@ -69,7 +69,10 @@ def read_trace(path: Path) -> Trace:
 class _DamagedLine(TraceError):
     def __init__(self, path: Path, number: int, what: str) -> None:
         super().__init__(
-            f"{path}: line {number} is damaged: {what}", hint="the lines before it are whole; keep them to read them"
+            f"{path}: line {number} is damaged: {what}",
+            hint=f"the lines before it are whole: cut the file before line {number} to read them"
+            if number > 1
+            else "nothing of it can be read; run the question again",
         )
 
 

@@ -50,9 +50,11 @@ class TraceWriter:
     def write(self, event: Event) -> None:
         """Append one event. Raises TraceError when the disk does not take it; the file then ends with the event
         before, whole."""
-        line = self._line(event)
         if self._closed:
             raise TraceError(f"{self.path}: closed before event {self._seq} ({type(event).__name__})")
+        if self._seq == 0:
+            self._started_s = time.monotonic()
+        line = self._line(event)
         if self._fd < 0:
             self._fd = _create(self.path)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm_local.cli.doctor import loading_fails
 from rlm_local.cli.main import main
 from rlm_local.errors import JailUnavailable
 from rlm_local.jail import nsjail_binary
@@ -88,3 +89,19 @@ def test_an_nsjail_that_is_another_program_is_told_from_the_jail_that_did_not_st
     last = json.loads(capsys.readouterr().out)[-1]
     assert (last["name"], last["ok"]) == ("jail starts", False)
     assert last["hint"].startswith("unset RLM_LOCAL_NSJAIL")
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        ("kill -ILL $$", "it is killed by SIGILL"),  # a wheel that was built for another processor
+        ("echo Traceback >&2; echo 'OSError: no libgomp.so.1' >&2; exit 1", "OSError: no libgomp.so.1"),
+        ("exit 7", "exit code 7"),
+        ("exit 0", ""),
+    ],
+)
+def test_an_engine_that_does_not_load_is_told_by_how_it_ends(act: str, told: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{act}\n")
+    python.chmod(0o755)
+    assert loading_fails(str(python)) == told

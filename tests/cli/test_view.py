@@ -72,13 +72,21 @@ def test_a_live_view_on_a_real_terminal_shows_what_goes_on_and_removes_it_at_the
     with open(slave, "w", encoding="utf-8") as stream, LiveView(stream) as view:  # noqa: PTH123 - a descriptor
         view.write(RUN[0])
         view.write(RUN[1])
-    shown = os.read(master, 65_536).decode()
+    shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
     os.close(master)
     assert "turn 1: the model writes" in shown
     assert "turn 1: its code runs" in shown
     assert "[red]I look.[/red]" in shown
     assert shown.rindex("\x1b[2K") > shown.rindex("its code runs")  # the line is erased
     assert shown.count("\x1b[?25h") == 1  # the cursor is back
+
+
+def read_terminal(master: int) -> bytes:
+    """Return what the terminal holds, in pieces of the kernel's choice; b"" when nobody can write to it any more."""
+    try:
+        return os.read(master, 65_536)
+    except OSError:  # EIO, in place of an end of file
+        return b""
 
 
 def test_a_live_view_leaves_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,8 +106,18 @@ def test_the_view_fits_its_stream(stream: io.StringIO, quiet: bool, kind: type) 
     assert isinstance(view, Recorder)
 
 
+@pytest.mark.parametrize("kind", [PlainView, LiveView])
+def test_a_note_is_a_line_as_it_is(kind: type[PlainView] | type[LiveView], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    stream = io.StringIO()
+    with kind(stream) as view:
+        view.note("warning: [red] is no colour")
+    assert "warning: [red] is no colour\n" in stream.getvalue()
+
+
 def test_a_quiet_view_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with open_view(quiet=True) as view:
+        view.note("warning: x")
         for event in RUN:
             view.write(event)
     assert capsys.readouterr() == ("", "")

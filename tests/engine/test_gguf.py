@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,26 @@ def test_the_header_tells_what_the_model_needs(weights) -> None:
     shape = model_shape(weights("smollm2-135m"))
     # 30 layers x 3 key-value heads x 64 numbers x (K and V) x 2 bytes
     assert (shape.architecture, shape.context_tokens, shape.kv_bytes_per_token) == ("llama", 8192, 30 * 3 * 64 * 2 * 2)
+
+
+def header(**keys: int) -> bytes:
+    """A GGUF file without tensors: the architecture `toy`, and its numbers."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    rows = [text("general.architecture") + struct.pack("<I", 8) + text("toy")]
+    rows += [text(f"toy.{name.replace('__', '.')}") + struct.pack("<II", 4, value) for name, value in keys.items()]
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(rows)) + b"".join(rows)
+
+
+def test_the_weights_of_a_split_model_are_all_its_files(tmp_path: Path) -> None:
+    first = tmp_path / "toy-00001-of-00002.gguf"
+    first.write_bytes(header(block_count=2, context_length=512, embedding_length=64, attention__head_count=4))
+    with pytest.raises(EngineError, match=r"one of 2 files, but toy-00002-of-00002\.gguf is not beside it"):
+        model_shape(first)
+    first.with_name("toy-00002-of-00002.gguf").write_bytes(b"x" * 10_000)
+    assert model_shape(first).weights_bytes == first.stat().st_size + 10_000
 
 
 def test_the_memory_holds_two_windows_or_what_there_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.launch import LlamaEngine, launch_llama
+from rlm_local.engine.process import EngineProcess, Launch
 from rlm_local.errors import EngineRefused, EngineUnavailable
 from rlm_local.types import Completion, Message, Role
 
@@ -59,6 +61,41 @@ async def test_a_second_crash_is_an_error_that_names_the_signal(weights, tmp_pat
         with pytest.raises(EngineUnavailable, match="not started again"):
             await engine.complete(SHORT)
     assert entries(tmp_path) == []
+
+
+async def test_a_restart_that_fails_is_told_and_is_the_last(weights, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.gguf"
+    shutil.copyfile(weights("smollm2-135m"), copy)
+    async with launch(copy, tmp_path / "run") as engine:
+        copy.unlink()
+        os.kill(engine.pid, signal.SIGKILL)
+        with pytest.raises(EngineUnavailable, match="did not start"):
+            await engine.complete(SHORT)
+        for _ in range(2):
+            with pytest.raises(EngineUnavailable, match=r"did not start.*not started again") as raised:
+                await engine.complete(SHORT)
+            assert "RLM_LOCAL_LOG" in raised.value.hint
+    assert entries(tmp_path / "run") == []
+
+
+async def test_what_the_engine_says_is_logged_and_its_warnings_are_kept(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    said = "warning: every prompt is computed anew\nwarned of nothing else\n"
+    process = EngineProcess(Saying(tmp_path / said, "m", 1024, 1024, 1, tmp_path / "run", log))
+    try:
+        with pytest.raises(EngineUnavailable, match="ended with status 3: warned of nothing else"):
+            await process.ready()
+        assert list(process.warnings) == ["every prompt is computed anew"]
+        assert log.read_text() == said
+    finally:
+        await process.stop()
+
+
+class Saying(Launch):
+    """An engine that says the name of its weights and ends."""
+
+    def argv(self, socket: Path, lifeline_fd: int) -> list[str]:
+        return [sys.executable, "-c", "import sys; sys.stderr.write(sys.argv[1]); sys.exit(3)", self.weights.name]
 
 
 async def test_an_engine_whose_parent_is_killed_is_gone_within_two_seconds(

@@ -136,6 +136,13 @@ def test_a_closed_trace_takes_no_more_events(tmp_path: Path, run: list[Event]) -
         writer.write(run[0])
 
 
+def test_the_file_and_its_clock_begin_with_the_first_event(tmp_path: Path, run: list[Event]) -> None:
+    with TraceWriter(tmp_path / "traces" / "run.jsonl") as writer:
+        assert list(writer.path.parent.iterdir()) == []  # a run that never begins leaves no trace
+        writer.write(run[0])
+    assert read_trace(writer.path).times_s == (0.0,)
+
+
 def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_path: Path, run: list[Event]) -> None:
     path = written(tmp_path / "run.jsonl", run)
     path.write_text(path.read_text().replace('"v":1', '"v":9').replace('"version":"0.1.0"', '"version":"4.2.0"'))
@@ -173,6 +180,7 @@ def test_a_damaged_line_is_refused_by_its_number(
     with pytest.raises(TraceError) as caught:
         read_trace(path)
     assert str(caught.value).startswith(f"{path}: line {number} is damaged: {what}")
+    assert (f"cut the file before line {number} to read them" in caught.value.hint) is (number > 1)
 
 
 def test_a_line_whose_limits_contradict_is_damaged(tmp_path: Path, run: list[Event]) -> None:

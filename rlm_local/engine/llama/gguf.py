@@ -6,6 +6,7 @@ key, type and value of each key, all little-endian.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ Value: TypeAlias = "int | float | bool | str | list[Value]"
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
 _MAX_STRING_BYTES = 1 << 24  # a chat template has thousands; more means that we are lost in the file
+_SPLIT = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _CELL_BYTES = 2  # K and V are kept as 16-bit floats
 
 
@@ -28,7 +30,7 @@ class ModelShape:
 
     architecture: str
     context_tokens: int  # longest sequence that the model was trained for
-    weights_bytes: int
+    weights_bytes: int  # of all its files
     kv_bytes_per_token: int  # one cell of attention memory, all layers, K and V
 
     def memory_bytes(self, cells: int) -> int:
@@ -73,9 +75,25 @@ def _shape(keys: dict[str, Value], weights: Path) -> ModelShape:
     return ModelShape(
         architecture=architecture,
         context_tokens=number("context_length"),
-        weights_bytes=weights.stat().st_size,
+        weights_bytes=sum(shard.stat().st_size for shard in _shards(weights)),
         kv_bytes_per_token=sum(h for h in heads if isinstance(h, int)) * (key_size + value_size) * _CELL_BYTES,
     )
+
+
+def _shards(weights: Path) -> list[Path]:
+    """Return all files of a model that is split as gguf-split does, name-00001-of-00003.gguf; else the one.
+
+    Raises EngineError when one is missing: llama.cpp loads them all.
+    """
+    split = _SPLIT.fullmatch(weights.name)
+    if split is None:
+        return [weights]
+    count = int(split["count"])
+    shards = [weights.with_name(f"{split['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
+    for shard in shards:
+        if not shard.is_file():
+            raise EngineError(f"{weights.name} is one of {count} files, but {shard.name} is not beside it")
+    return shards
 
 
 def _keys(file: BinaryIO) -> dict[str, Value]:

@@ -1,0 +1,41 @@
+"""What the environment may say, and what is taken when it says nothing of use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rlm_local.config import engine_log, home
+from rlm_local.errors import ConfigError
+
+
+def test_sockets_lie_in_the_users_runtime_folder_when_it_can_be_written_to(tmp_path: Path) -> None:
+    assert home({"HOME": "/h", "XDG_RUNTIME_DIR": str(tmp_path)}).runtime == tmp_path / "rlm-local"
+
+
+@pytest.mark.parametrize("named", ["/nonexistent", "/etc/passwd", "/proc/self", ""])
+def test_a_runtime_folder_that_cannot_be_used_is_passed_over(named: str) -> None:
+    assert home({"HOME": "/h", "XDG_RUNTIME_DIR": named}).runtime == Path("/h/.local/state/rlm-local/run")
+
+
+def test_a_relative_runtime_folder_is_refused() -> None:
+    with pytest.raises(ConfigError, match="XDG_RUNTIME_DIR is 'run', but must be an absolute path"):
+        home({"HOME": "/h", "XDG_RUNTIME_DIR": "run"})
+
+
+def test_the_engines_log_is_a_file_by_its_absolute_path(tmp_path: Path) -> None:
+    log = tmp_path / "engine.log"
+    assert engine_log({"RLM_LOCAL_LOG": str(log)}) == log
+    assert not log.exists()
+    assert engine_log({}) is None
+    assert engine_log({"RLM_LOCAL_LOG": ""}) is None
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [("debug", "must be an absolute path"), ("/etc", "must be a file"), ("/nonexistent/log", "must be a file")],
+)
+def test_a_log_that_cannot_be_appended_to_is_refused(named: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"RLM_LOCAL_LOG is '{named}', but {said}"):
+        engine_log({"RLM_LOCAL_LOG": named})
