@@ -20,7 +20,6 @@ from rlm_local.config import home
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, RlmError, TraceError
 from rlm_local.limits import Limits
-from rlm_local.ports import Recorder
 from rlm_local.runtime import Plan, plan_runtime, start_runtime
 from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
 from rlm_local.types import Answer, Request
@@ -83,11 +82,10 @@ def ask(
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
     notes = Patient(sys.stderr)
     for warning in loaded.warnings:
-        notes.write(f"warning: {warning}\n")
+        notes.write(f"warning: {visible(warning)}\n")
     request = Request(_text(question), loaded.documents, limits)
     try:
-        with writer, open_view(quiet=quiet) as view:
-            answer = asyncio.run(_answer(request, plan, Tee(writer, view)))
+        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
     except _Ended as ended:
         kept = f"; trace: {writer.path}" if writer.path.exists() else ""
         notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
@@ -128,7 +126,7 @@ class _Ended(Exception):
         self.signal = number
 
 
-async def _answer(request: Request, plan: Plan, recorder: Recorder) -> Answer:
+async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool) -> Answer:
     """Run the request. Raises _Ended for a signal, however far the run has come."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # we are in one
@@ -142,8 +140,12 @@ async def _answer(request: Request, plan: Plan, recorder: Recorder) -> Answer:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             loop.add_signal_handler(number, end, number)
     try:
-        async with start_runtime(plan) as runtime:
-            return await runtime.ask(request, recorder)
+        # Only now, when no signal can fall between the view's beginning and its end: it hides the cursor.
+        with writer, open_view(quiet=quiet) as view:
+            async with start_runtime(plan) as runtime:
+                for warning in runtime.warnings:
+                    view.note(f"warning: {visible(warning)}")
+                return await runtime.ask(request, Tee(writer, view))
     except asyncio.CancelledError:
         if not received:
             raise
@@ -177,7 +179,7 @@ def _writer(named: Path | None, usual: Path) -> TraceWriter:
 
 def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:
     if as_json:
-        text = json.dumps(as_object(answer, trace), ensure_ascii=not is_unicode(sys.stdout))
+        text = json.dumps(as_object(answer, trace), ensure_ascii=sys.stdout.isatty() or not is_unicode(sys.stdout))
     elif answer.value is None:
         return
     else:

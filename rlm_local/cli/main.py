@@ -14,7 +14,7 @@ from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
 from rlm_local.cli.rm import rm
 from rlm_local.cli.show import show
-from rlm_local.cli.streams import Patient, mend_standard_streams, turn_to_null
+from rlm_local.cli.streams import Patient, turn_to_null
 from rlm_local.cli.trace import trace
 from rlm_local.cli.verify import verify
 from rlm_local.errors import RlmError
@@ -28,7 +28,8 @@ INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 def cli() -> None:
     """Answer questions about documents far longer than any context window, on this machine.
 
-    Exit codes: 0 a confirmed answer, 3 an unconfirmed one, 2 a mistake in what was asked for, 1 a failure.
+    Exit codes: 0 a confirmed answer, 3 an unconfirmed one, 2 a mistake in what was asked for, 1 a failure,
+    130 for Ctrl-C.
     """
 
 
@@ -74,9 +75,3 @@ def _in_our_words(error: click.ClickException) -> tuple[str, str]:
     said = error.format_message().rstrip(".")
     context = error.ctx if isinstance(error, click.UsageError) else None
     return said[:1].lower() + said[1:], f"see `{context.command_path} --help`" if context else ""
-
-
-def run() -> None:
-    """The console script."""
-    mend_standard_streams()
-    sys.exit(main())

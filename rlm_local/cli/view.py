@@ -8,6 +8,7 @@ it), they fall silent.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Protocol, Self, TextIO, cast
 
@@ -23,6 +24,9 @@ from rlm_local.trace import event_lines
 
 class View(Recorder, Protocol):
     """A Recorder that keeps nothing: it shows events, from `with` to its end."""
+
+    def note(self, line: str) -> None:
+        """Show a line that belongs to no event."""
 
     def __enter__(self) -> Self: ...
 
@@ -60,6 +64,9 @@ class NoView:
     def write(self, event: Event) -> None:
         """Ignore the event."""
 
+    def note(self, line: str) -> None:
+        """Ignore the line."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -76,7 +83,14 @@ class PlainView(NoView):
         self._stream = Patient(stream)
 
     def write(self, event: Event) -> None:
-        self._stream.write("".join(f"{line}\n" for line in _lines(event)))
+        self._show(_lines(event))
+
+    def note(self, line: str) -> None:
+        """Show a line that belongs to no event."""
+        self._show([line])
+
+    def _show(self, lines: Sequence[str]) -> None:
+        self._stream.write("".join(f"{line}\n" for line in lines))
         self._stream.flush()
 
 
@@ -106,6 +120,10 @@ class LiveView(NoView):
             self._clear_status()
         if status:
             self._progress.add_task(status)
+
+    def note(self, line: str) -> None:
+        """Show a line that belongs to no event."""
+        self._console.print(Text(line))
 
     def __enter__(self) -> Self:
         self._progress.start()
