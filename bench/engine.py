@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
@@ -60,6 +62,12 @@ class Raw:
     async def counter(self, name: str) -> float:
         lines = (await self._client.get("/metrics")).text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"rlm_engine_{name} "))
+
+    async def moments(self, prompt: str, *, out: int, scope: str) -> list[float]:
+        """Return when each token of a reply came, by the clock of time.perf_counter."""
+        body = {"prompt": prompt, "max_tokens": out, "temperature": 0, "cache_salt": scope, "ignore_eos": True}
+        async with self._client.stream("POST", "/v1/completions", json=body | {"stream": True}) as response:
+            return [time.perf_counter() async for line in response.aiter_lines() if line.startswith("data: {")]
 
     async def write(self, prompt: str, *, out: int, scope: str, **more: Any) -> dict[str, Any]:
         """Continue a text by exactly `out` tokens."""
@@ -170,6 +178,40 @@ async def classify_time(raw: Raw, sizes: Sizes) -> list[Line]:
     return [Line("classification", f"{len(prompts) / seconds:.1f} lines/s", f"{len(prompts)} lines, six choices")]
 
 
+async def fairness(raw: Raw, _: Sizes) -> list[Line]:
+    """Four replies are written while a long prompt arrives: how much longer each of their tokens takes."""
+    texts = Texts()
+    writers = [asyncio.ensure_future(raw.moments(texts.some(20), out=120, scope="fair")) for _ in range(4)]
+    await asyncio.sleep(4)
+    began = time.perf_counter()
+    await raw.write(texts.some(3_000), out=1, scope="fair")
+    ended = time.perf_counter()
+    came = [await writer for writer in writers]
+    gaps = [(at, at - last) for times in came for last, at in pairwise(times)]
+    calm = [gap for at, gap in gaps[1:] if at < began]
+    beside = [gap for at, gap in gaps if began < at < ended]
+    return [
+        Line("time between tokens, 4 replies", f"{median(calm) * 1e3:.0f} ms", "median"),
+        Line("the same beside a 3,000-token prompt", f"{median(beside) * 1e3:.0f} ms", f"{len(beside)} gaps"),
+        Line("slowdown", f"{median(beside) / median(calm):.2f}"),
+    ]
+
+
+async def overhead(raw: Raw, _: Sizes) -> list[Line]:
+    """Eight replies under a grammar: the share of a step that is not the model's own computation."""
+    texts = Texts()
+    names = ("draw_seconds_sum", "reply_step_seconds_sum")
+    before = [await raw.counter(name) for name in names]
+    grammar = {"regex": "[a-z ]{2000}"}
+    body = {"structured_outputs": grammar, "ignore_eos": False, "seed": 1, "temperature": 0.7}
+    await _together([partial(raw.write, texts.some(20), out=48, scope="mask", **body) for _ in range(8)])
+    draw, step = [await raw.counter(name) - b for name, b in zip(names, before, strict=True)]
+    return [
+        Line("drawing and masks", f"{draw / (draw + step):.1%}", "of the time of a step with 8 replies"),
+        Line("per token", f"{draw / (8 * 48) * 1e6:.0f} µs", f"{8 * 48} tokens drawn"),
+    ]
+
+
 async def _one_by_one(calls: Calls) -> list[dict[str, Any]]:
     return [await call() for call in calls]
 
@@ -197,6 +239,8 @@ MEASUREMENTS: dict[str, Callable[[Raw, Sizes], Awaitable[list[Line]]]] = {
     "equal": equal_outputs,
     "time": fan_out_time,
     "classify": classify_time,
+    "fairness": fairness,
+    "overhead": overhead,
 }
 
 

@@ -24,9 +24,13 @@ class Pace:
         elif tokens >= _LEAST:
             self._read_s += (seconds / tokens - self._read_s) * (_TRUST if self._read_s else 1)
 
-    def prompt_tokens(self, writers: int) -> int:
+    def prompt_tokens(self, *, writers: int, readers: int) -> int:
         """Return how many prompt tokens the next step may compute while `writers` replies are under way."""
-        if not writers or not self._read_s:
-            return self._most if not writers else min(self._most, 4 * _LEAST)
+        if not writers:
+            return self._most
+        # Where most are still reading, as when a fan-out begins, a few writers wait: they go faster together.
+        least = _LEAST if readers <= writers else 4 * _LEAST
+        if not self._read_s:
+            return min(self._most, 4 * _LEAST)
         bound = int(_SLOWDOWN * self._write_s / self._read_s)
-        return min(self._most, max(_LEAST, bound - bound % 4))
+        return min(self._most, max(least, bound - bound % 4))

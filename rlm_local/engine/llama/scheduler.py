@@ -174,8 +174,7 @@ class Scheduler:
     def _read(self) -> None:
         """Compute a piece of the prompts that are not read yet, as much as those who write can wait for."""
         reading = [r for r in self._running if not r.is_read]
-        writers = len(self._running) - len(reading)
-        room = self._pace.prompt_tokens(writers)
+        room = self._pace.prompt_tokens(writers=len(self._running) - len(reading), readers=len(reading))
         chosen, parts = [], []
         for request in reading:
             if tokens := request.unread(room):
