@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from bench.arms import ARMS
+from bench.engine import MEASUREMENTS, measure_engine
 from bench.haystack import DEFAULT_DATA
+from bench.provenance import provenance
 from bench.report import summary_lines, write
 from bench.run import Settings, run
 from rlm_local.cards import DEFAULT_MODEL
@@ -78,6 +80,26 @@ def run_command(
     for line in summary_lines(ended.result):
         click.echo(line, err=as_json)
     return INTERRUPTED if ended.interrupted else 0
+
+
+@bench.command("engine")
+@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
+@click.option(
+    "--model", default="qwen2.5-coder-0.5b", help="Name or alias of a model card; its weights must be pulled."
+)
+@click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, help="Share of the full number of requests.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
+def engine_command(names: tuple[str, ...], model: str, scale: float, out: Path | None) -> int:
+    """Measure the CPU engine: NAMES, or all. Reuse in counters, equal replies, and what batching gains in time."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    made = provenance(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+    result = measure_engine(model, names or tuple(MEASUREMENTS), scale, made, lambda line: click.echo(line, err=True))
+    if out is not None:
+        result.write(out)
+    for line in result.text():
+        click.echo(line)
+    return 0
 
 
 def main() -> int:

@@ -32,6 +32,10 @@ class Constraint:
     dialect: Dialect
     source: str  # grammar or regex as given; schema or choices as JSON
 
+    def choices(self) -> list[str]:
+        """Return the texts of a CHOICE, each once."""
+        return list(dict.fromkeys(json.loads(self.source)))
+
     def lark(self) -> str:
         """Return the grammar as llguidance's constructor takes it."""
         match self.dialect:
@@ -42,7 +46,7 @@ class Constraint:
             case Dialect.JSON:
                 return str(LLMatcher.grammar_from_json_schema(self.source))
             case Dialect.CHOICE:
-                choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(self.source))
+                choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in self.choices())
                 return str(LLMatcher.grammar_from_lark(f"start: {choices}"))
 
 
