@@ -89,8 +89,8 @@ def usage_of(replies: Sequence[Generated]) -> dict[str, Any]:
     }
 
 
-def error_body(message: str, kind: str, status: int) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "code": status}}
+def error_body(message: str, kind: str, code: int | str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "code": code}}
 
 
 def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
