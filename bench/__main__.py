@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run TASK`, from a clone's root."""
+"""The command line: `python -m bench run TASK` and `python -m bench grammar`, from a clone's root."""
 
 from __future__ import annotations
 
@@ -100,6 +100,21 @@ def engine_command(names: tuple[str, ...], model: str, scale: float, out: Path |
     for line in result.text():
         click.echo(line)
     return 0
+
+
+@bench.command("grammar")
+@click.option("--derivations", type=click.IntRange(min=0), default=20_000, help="Random sentences of the source.")
+@click.option("--walks", type=click.IntRange(min=0), default=2_000, help="Random walks of the mask that end.")
+@click.option("--statements", type=click.IntRange(min=0), default=3_000, help="Of this Python's own library.")
+@click.option("--vocabulary", default="qwen2.5-coder-0.5b", help="Model card whose tokens are used; must be pulled.")
+@click.option("--seed", type=int, default=0, help="Decides sentences, walks and statements.")
+def grammar_command(derivations: int, walks: int, statements: int, vocabulary: str, seed: int) -> int:
+    """Count what the grammar of whole turns lets through, refuses and costs. Exit code 1 when a block fails."""
+    from bench.grammar import measure  # llguidance comes with the extra `llama`
+
+    found = measure(derivations, walks, statements, vocabulary, seed, lambda line: click.echo(line, err=True))
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    return 1 if found["unsound"] else 0
 
 
 def main() -> int:

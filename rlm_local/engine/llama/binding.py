@@ -54,8 +54,9 @@ class Model:
     Raises WeightsError, with one sentence, for a file that is missing, truncated or not a model.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, *, vocab_only: bool = False) -> None:
         params = api.llama_model_default_params()
+        params.vocab_only = vocab_only  # enough for tokens and grammars, and done in a second
         _complaints.clear()
         self.handle = api.llama_model_load_from_file(str(weights).encode(), params)
         if not self.handle:
