@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-_SLOWDOWN = 2.0  # a step that reads takes at most this much longer than one that does not, times itself
+_SLOWDOWN = 1.6  # a step that reads takes at most this much longer than one that does not, times itself
 _LEAST = 16  # tokens; fewer would waste the kernels for many
 _TRUST = 0.3  # weight of the newest measurement
 
