@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run TASK`, from a clone's root."""
+"""The command line: `python -m bench run TASK` and `python -m bench grammar`, from a clone's root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from bench.arms import ARMS
+from bench.engine import MEASUREMENTS, measure_engine
 from bench.haystack import DEFAULT_DATA
+from bench.provenance import provenance
 from bench.report import summary_lines, write
 from bench.run import Settings, run
 from rlm_local.cards import DEFAULT_MODEL
@@ -80,6 +82,41 @@ def run_command(
     if ended.error is not None:
         raise ended.error
     return INTERRUPTED if ended.interrupted else 0
+
+
+@bench.command("engine")
+@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
+@click.option(
+    "--model", default="qwen2.5-coder-0.5b", help="Name or alias of a model card; its weights must be pulled."
+)
+@click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, help="Share of the full number of requests.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
+def engine_command(names: tuple[str, ...], model: str, scale: float, out: Path | None) -> int:
+    """Measure the CPU engine: NAMES, or all. Reuse in counters, equal replies, and what batching gains in time."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    made = provenance(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+    result = measure_engine(model, names or tuple(MEASUREMENTS), scale, made, lambda line: click.echo(line, err=True))
+    if out is not None:
+        result.write(out)
+    for line in result.text():
+        click.echo(line)
+    return 0
+
+
+@bench.command("grammar")
+@click.option("--derivations", type=click.IntRange(min=0), default=20_000, help="Random sentences of the source.")
+@click.option("--walks", type=click.IntRange(min=0), default=2_000, help="Random walks of the mask that end.")
+@click.option("--statements", type=click.IntRange(min=0), default=3_000, help="Of this Python's own library.")
+@click.option("--vocabulary", default="qwen2.5-coder-0.5b", help="Model card whose tokens are used; must be pulled.")
+@click.option("--seed", type=int, default=0, help="Decides sentences, walks and statements.")
+def grammar_command(derivations: int, walks: int, statements: int, vocabulary: str, seed: int) -> int:
+    """Count what the grammar of whole turns lets through, refuses and costs. Exit code 1 when a block fails."""
+    from bench.grammar import measure  # llguidance comes with the extra `llama`
+
+    found = measure(derivations, walks, statements, vocabulary, seed, lambda line: click.echo(line, err=True))
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    return 1 if found["unsound"] else 0
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ def first_sentence(path: Path) -> str:
 
 
 def _place(path: Path) -> tuple[int, str]:
-    top = ("rlm_local", "sandbox", "bench", "tools")
+    top = ("rlm_local", "grammars", "sandbox", "bench", "tools")
     return top.index(path.parts[0]), str(path.parent / "" / path.name) if path.parent.parts[1:] else f" {path.name}"
 
 

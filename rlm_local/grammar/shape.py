@@ -17,6 +17,14 @@ class TurnState(StrEnum):
     LAST = "last"  # the turns, tokens or seconds are spent: an answer only
 
 
+class GrammarMode(StrEnum):
+    """How much of a turn the grammar decides; `--grammar`."""
+
+    OFF = "off"  # nothing: what a model writes by itself, for comparison
+    SKELETON = "skeleton"  # prose, one block of closed strings and brackets, or a final
+    PYTHON = "python"  # and the block compiles
+
+
 _START = {
     TurnState.FIRST: f"start: prose~0..{MAX_PROSE_LINES} block",
     TurnState.OPEN: f"start: prose~0..{MAX_PROSE_LINES} (block | final)",
@@ -25,12 +33,14 @@ _START = {
 
 
 @cache
-def turn_grammar(state: TurnState, dialect: str) -> str:
-    """Return the grammar of one turn in an engine's dialect.
+def turn_grammar(state: TurnState, dialect: str, mode: GrammarMode = GrammarMode.SKELETON) -> str | None:
+    """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
     Raises ConfigError for a dialect that has no generated form yet.
     """
+    if mode is GrammarMode.OFF:
+        return None
     if dialect != "lark":
         raise ConfigError(f"no turn grammar in dialect {dialect!r}; this build has 'lark'")
-    rules = (room("grammars") / "turn.lark").read_text(encoding="utf-8")
+    rules = (room("grammars") / f"{mode}.lark").read_text(encoding="utf-8")
     return f"{_START[state]}\n{rules}"

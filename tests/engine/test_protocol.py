@@ -36,9 +36,21 @@ def test_structured_outputs(given: dict[str, Any], constraint: Constraint) -> No
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"stop": ["x"], "logprobs": True}, "does not serve: logprobs, stop"),
-        ({"stream": True}, "stream is not served"),
-        ({"n": 2}, "n is 2"),
+        ({"suffix": "x", "tools": []}, "does not serve: suffix, tools"),
+        ({"stream": "yes"}, "stream is 'yes', but must be true or false"),
+        ({"stream_options": {"include_usage": True}}, "goes with stream only"),
+        ({"stream": True, "logprobs": True}, "logprobs are not served in a stream"),
+        ({"n": 0}, "n is 0"),
+        ({"n": 65}, "n is 65, but must be at most 64"),
+        ({"stop": ["x", ""]}, "stop must be a text"),
+        ({"stop": 1}, "stop must be a text"),
+        ({"logprobs": 3}, "must be true or false"),
+        ({"top_logprobs": 3}, "goes with logprobs: true"),
+        ({"logprobs": True, "top_logprobs": 21}, "at most 20"),
+        ({"cache_salt": 1}, "cache_salt is a int"),
+        ({"priority": 0.5}, "whole number"),
+        ({"deadline_s": 0}, "deadline_s is 0"),
+        ({"ignore_eos": True, "structured_outputs": {"regex": "a"}}, "exclude each other"),
         ({"messages": []}, "at least one message"),
         ({"messages": "hi"}, "must be a list"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "'tool', but must be one of system, user, assistant"),
@@ -67,6 +79,15 @@ def test_structured_outputs(given: dict[str, Any], constraint: Constraint) -> No
 def test_what_is_not_served_is_refused_by_name(change: dict[str, Any], said: str) -> None:
     with pytest.raises(EngineRefused, match=said):
         parse_chat(HELLO | change)
+
+
+def test_everything_that_a_request_may_say_of_its_reply() -> None:
+    said = {"n": 2, "stop": "x", "stream": True, "cache_salt": "run 1", "priority": -1, "deadline_s": 2}
+    ask = parse_chat(HELLO | said)
+    assert (ask.n, ask.stops, ask.stream, ask.scope, ask.priority, ask.deadline_s) == (2, ("x",), True, "run 1", -1, 2)
+    assert parse_chat(HELLO | {"logprobs": True, "top_logprobs": 3}).top_logprobs == 3
+    assert parse_chat(HELLO | {"logprobs": False}).top_logprobs is None
+    assert parse_text({"prompt": "a", "logprobs": 2}).top_logprobs == 2
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"[1]", b'"x"', b"\xff\xfe", b"[" * 100_000])

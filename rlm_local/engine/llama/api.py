@@ -1,114 +1,35 @@
-"""HTTP around one Generator: routes, the window check, errors, and callers who hang up."""
+"""HTTP around one Service: routes, errors, streams, and callers who hang up."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
-from uuid import uuid4
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rlm_local.engine.llama.binding import Context, Model
-from rlm_local.engine.llama.generate import Generated, Generator, Job
-from rlm_local.engine.llama.interrupt import Aborted, Cancel
-from rlm_local.engine.llama.mask import Grammars
-from rlm_local.engine.llama.prefix import PrefixCache
-from rlm_local.engine.llama.protocol import Ask, Body, parse_body, parse_chat, parse_text, parse_tokenize
-from rlm_local.engine.llama.template import ChatTemplate, encode
+from rlm_local.engine.llama.answers import DONE, Shape, error_body, event
+from rlm_local.engine.llama.intake import Service
+from rlm_local.engine.llama.interrupt import DeadlinePassed
+from rlm_local.engine.llama.protocol import (
+    Ask,
+    Body,
+    parse_body,
+    parse_chat,
+    parse_detokenize,
+    parse_flush,
+    parse_text,
+    parse_tokenize,
+)
+from rlm_local.engine.llama.reply import Generated
+from rlm_local.engine.llama.request import Job
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
-from rlm_local.types import ReplyStop, Usage
 
 MAX_BODY_BYTES = 64 << 20
-_FINISH = {ReplyStop.COMPLETE: "stop", ReplyStop.LENGTH: "length"}
-
-
-class Service:
-    """One model, its memory, and the queue in front of it: requests are computed one at a time, in order.
-
-    window_tokens: most tokens of one request, prompt and reply together.
-    """
-
-    def __init__(self, model: Model, context: Context, *, name: str, window_tokens: int, sequences: int) -> None:
-        if window_tokens > min(model.context_tokens, context.cells):
-            raise EngineError(
-                f"a window of {window_tokens} tokens was asked for, but {name} takes {model.context_tokens} "
-                f"and the memory {context.cells}; ask for less"
-            )
-        self.name = name
-        self.window_tokens = window_tokens
-        self.started = int(time.time())
-        self._model = model
-        self._context = context
-        source = model.chat_template
-        bos, eos = model.special_text("bos"), model.special_text("eos")
-        self._template = ChatTemplate(source, bos=bos, eos=eos) if source else None
-        if why := model.unshareable:
-            sys.stderr.write(f"warning: {name} computes every prompt anew, because {why}\n")
-        cache = PrefixCache(context, sequences=sequences, reuse=not model.unshareable)
-        self._generator = Generator(context, model, cache)
-        self._decoder = ThreadPoolExecutor(1, thread_name_prefix="decode")
-        # llguidance needs a second for the vocabulary; it runs while the first prompt is computed.
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix="grammar")
-        tokenizer: Future[Any] = self._helper.submit(model.grammar_tokenizer)
-        self._grammars = Grammars(tokenizer.result, ends=model.ends, vocab_size=model.vocab_size)
-        self._running: set[Cancel] = set()
-
-    def count(self, text: str) -> list[int]:
-        """Return the tokens of a text, read as plain text. From any thread."""
-        return self._model.tokenize(text, special=False)
-
-    def prepare(self, ask: Ask) -> Job:
-        """Tokenize and measure. Raises WindowExceeded before anything is computed. From any thread."""
-        prompt = self._encode(ask)
-        room = self.window_tokens - len(prompt)
-        wanted = ask.max_tokens if ask.max_tokens is not None else max(1, room)
-        if wanted > room:
-            raise WindowExceeded(
-                f"the prompt has {len(prompt)} tokens and the reply may have {wanted}, together "
-                f"{len(prompt) + wanted}, but the window is {self.window_tokens}; "
-                "shorten the prompt or lower max_tokens"
-            )
-        mask = self._grammars.mask(ask.constraint) if ask.constraint else None
-        return Job(prompt, wanted, ask.settings, mask)
-
-    async def generate(self, job: Job, cancel: Cancel) -> Generated:
-        """Run a job when its turn comes. Raises Aborted once `cancel` is set."""
-        self._running.add(cancel)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._decoder, self._run, job, cancel)
-        finally:
-            self._running.discard(cancel)
-
-    def cancel_all(self) -> None:
-        for cancel in tuple(self._running):
-            cancel.set()
-
-    def close(self) -> None:
-        self.cancel_all()
-        self._decoder.shutdown()
-        self._helper.shutdown()
-        self._context.close()
-        self._model.close()
-
-    def _run(self, job: Job, cancel: Cancel) -> Generated:
-        if cancel.is_set:
-            raise Aborted("cancelled while it waited")
-        return self._generator.run(job, cancel)
-
-    def _encode(self, ask: Ask) -> list[int]:
-        if isinstance(ask.prompt, str):
-            tokens = self.count(ask.prompt)
-            return tokens if self._model.bos is None else [self._model.bos, *tokens]
-        if self._template is None:
-            raise EngineRefused("these weights carry no chat template; use /v1/completions")
-        return encode(self._template.parts(ask.prompt), self._model.tokenize, bos=self._model.bos)
 
 
 def application(service: Service) -> Starlette:
@@ -116,6 +37,9 @@ def application(service: Service) -> Starlette:
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
+
+    async def metrics(_: Request) -> Response:
+        return PlainTextResponse(service.metrics(), media_type="text/plain; version=0.0.4")
 
     async def models(_: Request) -> Response:
         return JSONResponse({"object": "list", "data": [_card(service)]})
@@ -125,20 +49,37 @@ def application(service: Service) -> Starlette:
         tokens = await asyncio.to_thread(service.count, text)
         return JSONResponse({"count": len(tokens), "max_model_len": service.window_tokens, "tokens": tokens})
 
+    async def detokenize(request: Request) -> Response:
+        tokens = parse_detokenize(_for(service, await _body(request)))
+        return JSONResponse({"prompt": await asyncio.to_thread(service.text_of, tokens)})
+
+    async def flush(request: Request) -> Response:
+        return JSONResponse({"freed_tokens": await service.flush(parse_flush(await _body(request)))})
+
+    async def complete(request: Request, parse: Callable[[Body], Ask], *, chat: bool) -> Response:
+        body = _for(service, await _body(request))
+        ask = parse(body)
+        jobs = await asyncio.to_thread(service.prepare, ask)
+        shape = Shape.new(service.name, chat=chat)
+        if ask.stream:
+            events = _events(service, shape, jobs, with_usage=ask.stream_usage)
+            return StreamingResponse(events, media_type="text/event-stream")
+        return JSONResponse(shape.whole(await _replies(service, request, jobs)))
+
     async def chat(request: Request) -> Response:
-        generated = await _reply(service, request, parse_chat)
-        message = {"role": "assistant", "content": generated.text}
-        return JSONResponse(_completion(service, generated, "chat.completion", {"message": message}))
+        return await complete(request, parse_chat, chat=True)
 
     async def text(request: Request) -> Response:
-        generated = await _reply(service, request, parse_text)
-        return JSONResponse(_completion(service, generated, "text_completion", {"text": generated.text}))
+        return await complete(request, parse_text, chat=False)
 
     return Starlette(
         routes=[
             Route("/health", health),
+            Route("/metrics", metrics),
             Route("/v1/models", models),
             Route("/tokenize", tokenize, methods=["POST"]),
+            Route("/detokenize", detokenize, methods=["POST"]),
+            Route("/reset_prefix_cache", flush, methods=["POST"]),
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/completions", text, methods=["POST"]),
         ],
@@ -146,6 +87,7 @@ def application(service: Service) -> Starlette:
             WindowExceeded: _handler(400, "invalid_request_error", code="context_length_exceeded"),
             EngineRefused: _handler(400, "invalid_request_error"),
             _UnknownModel: _handler(404, "not_found_error"),
+            DeadlinePassed: _handler(408, "timeout_error"),
             EngineError: _handler(500, "server_error"),
             ClientDisconnect: _handler(499, "client_closed_request"),
             404: _handler(404, "not_found_error"),
@@ -158,20 +100,60 @@ class _UnknownModel(EngineRefused):
     pass
 
 
-async def _reply(service: Service, request: Request, parse: Callable[[Body], Ask]) -> Generated:
-    ask = parse(_for(service, await _body(request)))
-    job = await asyncio.to_thread(service.prepare, ask)
-    cancel = Cancel()
-    generating = asyncio.ensure_future(service.generate(job, cancel))
-    gone = asyncio.ensure_future(_hung_up(request))
+async def _replies(service: Service, request: Request, jobs: list[Job]) -> list[Generated]:
+    """Return all replies; a caller who hangs up, or one reply that fails, ends the others."""
+    running = [service.start(job) for job in jobs]
+    generating: asyncio.Future[list[Generated]] = asyncio.gather(*map(service.reply, running))
+    gone: asyncio.Future[None] = asyncio.ensure_future(_hung_up(request))
+    both: set[asyncio.Future[Any]] = {generating, gone}
     try:
-        await asyncio.wait({generating, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if not generating.done():
-            cancel.set()
+            for one in running:
+                service.cancel(one)
         return await generating
     finally:
-        cancel.set()
+        for one in running:
+            service.cancel(one)
         gone.cancel()
+
+
+async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncIterator[bytes]:
+    """Yield the events of a stream. Starlette closes this when the caller hangs up, which ends the replies."""
+    loop = asyncio.get_running_loop()
+    pieces: asyncio.Queue[tuple[int, str | Generated | BaseException]] = asyncio.Queue()
+
+    def say(index: int, piece: str) -> None:  # on the decode thread
+        loop.call_soon_threadsafe(pieces.put_nowait, (index, piece))
+
+    async def finish(index: int) -> None:
+        try:
+            pieces.put_nowait((index, await service.reply(running[index])))
+        except EngineError as error:
+            pieces.put_nowait((index, error))
+
+    running = [service.start(job, partial(say, i)) for i, job in enumerate(jobs)]
+    ends = [asyncio.ensure_future(finish(i)) for i in range(len(jobs))]
+    replies: list[Generated] = []
+    try:
+        while len(replies) < len(jobs):
+            index, piece = await pieces.get()
+            if isinstance(piece, str):
+                yield event(shape.piece(index, piece))
+            elif isinstance(piece, Generated):
+                replies.append(piece)
+                yield event(shape.ending(index, piece))
+            else:
+                status = 408 if isinstance(piece, DeadlinePassed) else 500
+                yield event(error_body(str(piece), "server_error", status))
+                return
+        if with_usage:
+            yield event(shape.usage(replies))
+        yield DONE
+    finally:
+        for one in running:
+            service.cancel(one)
+        await asyncio.gather(*ends)
 
 
 async def _hung_up(request: Request) -> None:
@@ -196,26 +178,6 @@ def _for(service: Service, body: Body) -> Body:
     return body
 
 
-def _completion(service: Service, generated: Generated, kind: str, choice: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "id": f"{'chatcmpl' if 'message' in choice else 'cmpl'}-{uuid4().hex}",
-        "object": kind,
-        "created": int(time.time()),
-        "model": service.name,
-        "choices": [{"index": 0, **choice, "finish_reason": _FINISH[generated.stop], "logprobs": None}],
-        "usage": _usage(generated.usage),
-    }
-
-
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
-    }
-
-
 def _card(service: Service) -> dict[str, Any]:
     return {
         "id": service.name,
@@ -229,6 +191,6 @@ def _card(service: Service) -> dict[str, Any]:
 def _handler(status: int, kind: str, *, code: str | None = None) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handle(request: Request, error: Exception) -> Response:
         message = str(getattr(error, "detail", error)) or f"{request.method} {request.url.path} failed"
-        return JSONResponse({"error": {"message": message, "type": kind, "code": code or status}}, status)
+        return JSONResponse(error_body(message, kind, code or status), status)
 
     return handle

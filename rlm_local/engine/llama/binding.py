@@ -16,9 +16,10 @@ from typing import Any
 
 import llama_cpp.llama_cpp as api
 import numpy as np
-from numpy.typing import NDArray
 
+from rlm_local.engine.llama.compute import Part
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
+from rlm_local.engine.llama.sampler import Logits
 from rlm_local.errors import EngineError, EngineRefused
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
@@ -53,8 +54,9 @@ class Model:
     Raises WeightsError, with one sentence, for a file that is missing, truncated or not a model.
     """
 
-    def __init__(self, weights: Path) -> None:
+    def __init__(self, weights: Path, *, vocab_only: bool = False) -> None:
         params = api.llama_model_default_params()
+        params.vocab_only = vocab_only  # enough for tokens and grammars, and done in a second
         _complaints.clear()
         self.handle = api.llama_model_load_from_file(str(weights).encode(), params)
         if not self.handle:
@@ -144,17 +146,17 @@ class Context:
     """The cells (one token each) of a model's memory, shared by all sequences, and the computation on them.
 
     cells: tokens that all sequences together may hold; a token shared by several counts once.
-    batch: most tokens of one decode() call.
+    batch: most tokens of one compute() call; outputs: most of them whose logits are wanted (as many as sequences).
     One thread at a time.
     """
 
-    def __init__(self, model: Model, *, cells: int, sequences: int, threads: int, batch: int = 512) -> None:
+    def __init__(self, model: Model, *, cells: int, sequences: int, threads: int, batch: int = 256) -> None:
         params = api.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = batch
         params.n_seq_max = sequences
-        # Room for the logits of one token a sequence; the default reserves a row per batch token, which is
-        # 300 MiB for a vocabulary of 151,936.
+        # A row of logits each, which the default would reserve for every token of a batch. Fewer than the
+        # sequences abort the process (GGML_ASSERT in graph_reserve).
         params.n_outputs_max = sequences
         # One stream for all sequences: seq_cp then shares cells and copies nothing. Without it a partial
         # copy aborts the process (GGML_ASSERT in llama_kv_cache::seq_cp).
@@ -169,47 +171,52 @@ class Context:
         self._vocab_size = model.vocab_size
         self._batch = api.llama_batch_init(batch, 0, 1)
         self.batch = batch
+        self.outputs = sequences
         self.cells: int = api.llama_n_ctx(self._handle)
 
     def obey(self, cancel: Cancel) -> None:
-        """Let `cancel` end the decode() calls from here on."""
+        """Let `cancel` end the compute() calls from here on."""
         self._cancel = cancel  # keeps the flag's memory alive while C looks at it
         flag = ctypes.cast(cancel.flag, ctypes.c_void_p)
         api.llama_set_abort_callback(self._handle, _is_cancelled, flag)
 
-    def decode(self, tokens: Sequence[int], *, sequence: int, start: int) -> NDArray[np.float32]:
-        """Append `tokens` to a sequence that holds `start` tokens; return the last one's logits.
+    def compute(self, parts: Sequence[Part]) -> list[Logits]:
+        """Append each part to its sequence; return the wanted logits, part by part, token by token.
 
-        The array, (vocab,), is llama.cpp's own memory and is overwritten by the next call.
-        Raises NoRoom with the sequence unchanged, or Aborted.
+        The arrays, (vocab,), are llama.cpp's own memory and are overwritten by the next call.
+        Raises NoRoom with the sequences unchanged, or Aborted with any of the tokens appended.
         """
-        batch = self._batch
-        batch.n_tokens = len(tokens)
-        for i, token in enumerate(tokens):
-            batch.token[i] = token
-            batch.pos[i] = start + i
-            batch.n_seq_id[i] = 1
-            batch.seq_id[i][0] = sequence
-            batch.logits[i] = 0
-        batch.logits[len(tokens) - 1] = 1
+        batch, rows, wanted = self._batch, 0, []
+        for part in parts:
+            first_wanted = len(part.tokens) - part.wanted
+            for i, token in enumerate(part.tokens):
+                batch.token[rows] = token
+                batch.pos[rows] = part.start + i
+                batch.n_seq_id[rows] = 1
+                batch.seq_id[rows][0] = part.sequence
+                batch.logits[rows] = i >= first_wanted
+                if i >= first_wanted:
+                    wanted.append(rows)
+                rows += 1
+        batch.n_tokens = rows
         _complaints.clear()
         status = api.llama_decode(self._handle, batch)
         if status == 1:
-            raise NoRoom(f"no {len(tokens)} free cells among {self.cells}")
+            raise NoRoom(f"no {rows} free cells among {self.cells}")
         if status == 2:
-            raise Aborted(f"aborted while {len(tokens)} tokens were computed")
+            raise Aborted(f"aborted while {rows} tokens were computed")
         if status:
             raise EngineError(f"llama_decode returned {status}: {_last_complaint()}")
-        logits = api.llama_get_logits_ith(self._handle, -1)
-        return np.ctypeslib.as_array(logits, shape=(self._vocab_size,))
+        shape = (self._vocab_size,)
+        return [np.ctypeslib.as_array(api.llama_get_logits_ith(self._handle, row), shape=shape) for row in wanted]
 
-    def share(self, source: int, target: int, end: int) -> None:
-        """Let sequence `target` hold the first `end` tokens of `source` too. Takes no cells."""
-        api.llama_memory_seq_cp(self._memory, source, target, 0, end)
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        """Let sequence `target` hold the tokens start..end of `source` too. Takes no cells."""
+        api.llama_memory_seq_cp(self._memory, source, target, start, end)
 
-    def remove(self, sequence: int, start: int) -> None:
-        """Drop the tokens of a sequence from position `start` on; cells that no other sequence holds are free."""
-        if not api.llama_memory_seq_rm(self._memory, sequence, start, -1):
+    def remove(self, sequence: int, start: int, end: int = -1) -> None:
+        """Drop the tokens start..end (-1: all from start) of a sequence; cells that no other holds are free."""
+        if not api.llama_memory_seq_rm(self._memory, sequence, start, end):
             raise EngineError(f"llama.cpp cannot cut sequence {sequence} at token {start}")
 
     def close(self) -> None:

@@ -16,6 +16,10 @@ class Aborted(EngineError):
     """A Cancel ended this computation; what it had added to the sequence is gone or must be removed."""
 
 
+class DeadlinePassed(EngineError):
+    """The caller's own deadline ended this request."""
+
+
 class Cancel:
     """Ends a computation from another thread, within milliseconds even inside llama_decode.
 
@@ -29,6 +33,9 @@ class Cancel:
 
     def set(self) -> None:
         self.flag[0] = b"x"
+
+    def clear(self) -> None:
+        self.flag[0] = b"\0"
 
     @property
     def is_set(self) -> bool:

@@ -10,12 +10,14 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 from numpy.typing import NDArray
 
 from rlm_local.errors import EngineRefused
 
 _COMPILED = 64  # grammars kept; a run uses a handful
+# A mask deep in brackets of the turn's Python may take more items than llguidance's own 50,000.
+_LIMITS = LLParserLimits(step_max_items=1_000_000, step_lexer_fuel=2_000_000)
 
 
 class Dialect(StrEnum):
@@ -32,6 +34,10 @@ class Constraint:
     dialect: Dialect
     source: str  # grammar or regex as given; schema or choices as JSON
 
+    def choices(self) -> list[str]:
+        """Return the texts of a CHOICE, each once."""
+        return list(dict.fromkeys(json.loads(self.source)))
+
     def lark(self) -> str:
         """Return the grammar as llguidance's constructor takes it."""
         match self.dialect:
@@ -42,7 +48,7 @@ class Constraint:
             case Dialect.JSON:
                 return str(LLMatcher.grammar_from_json_schema(self.source))
             case Dialect.CHOICE:
-                choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in json.loads(self.source))
+                choices = " | ".join(json.dumps(text, ensure_ascii=False) for text in self.choices())
                 return str(LLMatcher.grammar_from_lark(f"start: {choices}"))
 
 
@@ -66,9 +72,9 @@ class Mask:
     def allowed(self) -> NDArray[np.bool_]:
         """Return which tokens may come next, (vocab,). 1 to 4 ms for 151,936 tokens."""
         bits = np.frombuffer(self._matcher.compute_bitmask(), dtype=np.uint8)
+        self._check()  # a mask that failed allows the end tokens alone
         allowed = np.unpackbits(bits, count=self._vocab_size, bitorder="little").view(np.bool_)
         if not allowed.any():
-            self._check()
             raise EngineRefused("the grammar allows no token of this vocabulary here")
         return allowed
 
@@ -84,7 +90,8 @@ class Mask:
 
     def _check(self) -> None:
         if error := self._matcher.get_error():
-            raise EngineRefused(f"the grammar failed while the reply was written: {error}")
+            said = error.partition("\n")[0]  # what follows is the whole grammar
+            raise EngineRefused(f"the grammar failed while the reply was written: {said}")
 
 
 class Grammars:
@@ -109,7 +116,7 @@ class Grammars:
 
     def _compile(self, constraint: Constraint) -> Any:
         try:
-            matcher = LLMatcher(self._tokenizer(), constraint.lark(), log_level=0)
+            matcher = LLMatcher(self._tokenizer(), constraint.lark(), log_level=0, limits=_LIMITS)
         except ValueError as error:
             raise EngineRefused(f"the {constraint.dialect} does not compile: {error}") from error
         if said := matcher.get_error():

@@ -1,6 +1,6 @@
 """The requests that the service takes: OpenAI's shape, vLLM's names for what OpenAI has not.
 
-A field that is not served is refused by its name, never ignored: an ignored `stop` or `n` is a wrong answer.
+A field that is not served is refused by its name, never ignored: an ignored `suffix` is a wrong answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from rlm_local.types import Message, Role
 Body: TypeAlias = Mapping[str, Any]
 
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
-_COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "n"}
-_CHAT = _COMMON | {"messages", "max_completion_tokens"}
+_COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "stream_options", "n", "stop", "logprobs"}
+_COMMON |= {"cache_salt", "priority", "deadline_s", "ignore_eos"}
+_CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs"}
 _TEXT = _COMMON | {"prompt"}
+_DETOKENIZE = frozenset({"model", "tokens"})
+_FLUSH = frozenset({"cache_salt"})
+MAX_N = 64
+MAX_LOGPROBS = 20
 _TOKENIZE = frozenset({"model", "prompt", "add_special_tokens"})
 
 
@@ -33,6 +38,15 @@ class Ask:
     max_tokens: int | None  # None: whatever the window leaves
     settings: Settings
     constraint: Constraint | None
+    n: int = 1  # replies; the second has the next seed, and so on
+    stops: tuple[str, ...] = ()
+    stream: bool = False
+    stream_usage: bool = False  # a last event with the usage
+    top_logprobs: int | None = None  # None: no log-probabilities
+    scope: str = ""  # `cache_salt`: requests of different scopes share nothing
+    priority: int = 0  # smaller goes first
+    deadline_s: float | None = None  # from when the request was read
+    ignore_ends: bool = False
 
 
 def parse_body(raw: bytes) -> Body:
@@ -76,10 +90,17 @@ def parse_tokenize(body: Body) -> str:
 
 
 def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
-    if body.get("stream") not in (None, False):
-        raise EngineRefused("stream is not served by this engine; leave it out or send false")
-    if body.get("n") not in (None, 1):
-        raise EngineRefused(f"n is {body['n']!r}, but this engine serves 1 reply a request")
+    constraint = _constraint(body.get("structured_outputs"))
+    ignore_ends = _flag(body, "ignore_eos")
+    if ignore_ends and constraint is not None:
+        raise EngineRefused("ignore_eos and structured_outputs exclude each other: a grammar says where it ends")
+    stream = _flag(body, "stream")
+    n = _integer(body, "n", 1, low=1) or 1
+    if n > MAX_N:
+        raise EngineRefused(f"n is {n}, but must be at most {MAX_N}")
+    deadline, top_logprobs = body.get("deadline_s"), _top_logprobs(body)
+    if stream and top_logprobs is not None:
+        raise EngineRefused("logprobs are not served in a stream; leave one of them out")
     return Ask(
         prompt=prompt,
         max_tokens=_integer(body, limit, None, low=1),
@@ -92,8 +113,49 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
             repetition_penalty=_number(body, "repetition_penalty", 1.0, low=0.01, high=100.0),
             seed=_integer(body, "seed", None, low=0),
         ),
-        constraint=_constraint(body.get("structured_outputs")),
+        constraint=constraint,
+        n=n,
+        stops=_stops(body.get("stop")),
+        stream=stream,
+        stream_usage=_stream_usage(body.get("stream_options"), stream=stream),
+        top_logprobs=top_logprobs,
+        scope=_string(body, "cache_salt") if body.get("cache_salt") is not None else "",
+        priority=_integer(body, "priority", 0, low=-(1 << 31)) or 0,
+        deadline_s=None if deadline is None else _number(body, "deadline_s", 0.0, low=1e-3, high=1e6),
+        ignore_ends=ignore_ends,
     )
+
+
+def _stops(given: object) -> tuple[str, ...]:
+    if given is None:
+        return ()
+    stops = given if isinstance(given, list) else [given]
+    if not all(isinstance(stop, str) and stop for stop in stops):
+        raise EngineRefused("stop must be a text, or a list of texts, that are not empty")
+    return tuple(stops)
+
+
+def _stream_usage(given: object, *, stream: bool) -> bool:
+    if given is None:
+        return False
+    if not stream or not isinstance(given, dict) or set(given) - {"include_usage"}:
+        raise EngineRefused("stream_options must be an object with include_usage, and goes with stream only")
+    return _flag(given, "include_usage")
+
+
+def _top_logprobs(body: Body) -> int | None:
+    """Chat says logprobs: true and top_logprobs: 3; text completion says logprobs: 3."""
+    if "prompt" in body:
+        top = _integer(body, "logprobs", None, low=0)
+    elif _flag(body, "logprobs"):
+        top = _integer(body, "top_logprobs", 0, low=0)
+    elif body.get("top_logprobs"):
+        raise EngineRefused("top_logprobs goes with logprobs: true only")
+    else:
+        top = None
+    if top is not None and top > MAX_LOGPROBS:
+        raise EngineRefused(f"{top} log-probabilities a token are asked for, but at most {MAX_LOGPROBS} are served")
+    return top
 
 
 def _message(index: int, message: object) -> Message:
@@ -130,6 +192,21 @@ def _constraint(given: object) -> Constraint | None:
     return Constraint(dialect, source)
 
 
+def parse_detokenize(body: Body) -> list[int]:
+    """Return the tokens of a /detokenize request. Raises EngineRefused."""
+    _only(body, _DETOKENIZE)
+    tokens = body.get("tokens")
+    if not isinstance(tokens, list) or not all(isinstance(t, int) and not isinstance(t, bool) for t in tokens):
+        raise EngineRefused("tokens must be a list of whole numbers")
+    return tokens
+
+
+def parse_flush(body: Body) -> str | None:
+    """Return the scope that a /reset_prefix_cache request names; None for all. Raises EngineRefused."""
+    _only(body, _FLUSH)
+    return None if body.get("cache_salt") is None else _string(body, "cache_salt")
+
+
 def _only(body: Body, served: frozenset[str]) -> None:
     if unknown := sorted(set(body) - served):
         raise EngineRefused(f"fields that this engine does not serve: {', '.join(unknown)}")
@@ -140,6 +217,13 @@ def _string(body: Body, name: str) -> str:
     if not isinstance(value, str):
         raise EngineRefused(f"{name} is a {type(value).__name__}, but must be a string")
     return value
+
+
+def _flag(body: Body, name: str) -> bool:
+    value = body.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise EngineRefused(f"{name} is {value!r}, but must be true or false")
+    return bool(value)
 
 
 def _number(body: Body, name: str, default: float, *, low: float, high: float) -> float:

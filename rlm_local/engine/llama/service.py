@@ -22,11 +22,13 @@ from types import FrameType
 
 import uvicorn
 
-from rlm_local.engine.llama.api import Service, application
+from rlm_local.engine.llama.api import application
 from rlm_local.engine.llama.binding import Context, Model
+from rlm_local.engine.llama.intake import Service
 from rlm_local.errors import EngineError
 
-SEQUENCES = 64  # prefixes that can be told apart; each costs a row of logits (0.6 MiB at 151,936 tokens)
+# Prefixes that can be told apart; llama.cpp takes 256, and each costs a row of logits (0.6 MiB at 151,936 tokens).
+SEQUENCES = 128
 
 
 def main(argv: list[str] | None = None) -> int:
