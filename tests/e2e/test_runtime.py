@@ -67,7 +67,7 @@ async def test_a_jail_that_is_killed_during_a_cell_is_rebuilt_with_what_earlier_
     ]
     assert of(recorder, TurnTaken)[2].turn.result.stdout == "ninety days 1\n"
     assert (answer.value, answer.stop, answer.confirmed) == ("ninety days", StopReason.FINAL, True)
-    assert "The code crashed Python" in engine.completions[2].messages[-1].content
+    assert "ended its Python process" in engine.completions[2].messages[-1].content
     assert list(workers()) == []
 
 
