@@ -126,7 +126,7 @@ def test_a_limit_ends_the_run_with_its_reason_and_exit_code_3(installation: Any)
         assert (answer["stop"], answer["confirmed"]) == ("time_limit", False)
         assert "3 seconds" in answer["reason"]
         assert "--max-seconds" in answer["reason"]
-        assert 3 <= answer["usage"]["wall_s"] < 6  # at once, also while the model writes
+        assert answer["usage"]["wall_s"] < 10  # while the model writes, not when it has written
         assert asking.left() == []
         assert installation.litter() == []
         last = read_trace(Path(answer["trace"])).events[-1]
