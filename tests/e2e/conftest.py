@@ -258,6 +258,14 @@ def _below(pid: int, all_processes: list[Process]) -> Iterator[Process]:
             yield from _below(process.pid, all_processes)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _heeded_hangup() -> Iterator[None]:
+    """Whoever runs these tests under nohup has them ignore SIGHUP, and what they start would ignore it too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(scope="session")
 def weights() -> Path:
     """Return the folder of the test model; skips, with how to pull it, when it is not here, or when no jail is."""
