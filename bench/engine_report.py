@@ -30,14 +30,8 @@ class EngineResult:
         return [f"{line.name:{width}}  {line.value}  {line.detail}".rstrip() for line in self.lines]
 
     def markdown(self) -> str:
-        made = self.provenance
         facts = [
-            ("command", f"`{made.command}`"),
-            ("began", made.began),
-            ("rlm-local", f"{made.rlm_local}, commit {made.commit or 'unknown'}"),
-            ("machine", made.machine),
-            ("python", made.python),
-            ("packages", ", ".join(f"{name} {version}" for name, version in made.packages.items())),
+            *self.provenance.facts(),
             ("weights", f"sha256 {self.weights_sha256}"),
             ("scale", f"{self.scale} of the full sizes"),
         ]

@@ -26,6 +26,17 @@ class Provenance:
     machine: str
     packages: dict[str, str]
 
+    def facts(self) -> list[tuple[str, str]]:
+        """Return the first rows of every report's table of how it was made."""
+        return [
+            ("command", f"`{self.command}`"),
+            ("began", self.began),
+            ("rlm-local", f"{self.rlm_local}, commit {self.commit or 'unknown'}"),
+            ("machine", self.machine),
+            ("python", self.python),
+            ("packages", ", ".join(f"{name} {version}" for name, version in self.packages.items())),
+        ]
+
 
 def provenance(command: str) -> Provenance:
     return Provenance(

@@ -106,14 +106,8 @@ def memory_line(result: Result) -> str:
 
 def markdown(result: Result) -> str:
     """Return the result as a page: how it was made, what came of it, every task."""
-    made = result.provenance
     facts = [
-        ("command", f"`{made.command}`"),
-        ("began", made.began),
-        ("rlm-local", f"{made.rlm_local}, commit {made.commit or 'unknown'}"),
-        ("machine", made.machine),
-        ("python", made.python),
-        ("packages", ", ".join(f"{name} {version}" for name, version in made.packages.items())),
+        *result.provenance.facts(),
         ("window", f"{result.window_tokens} tokens"),
         ("weights", f"sha256 {result.weights_sha256}"),
         *((name, f"sha256 {digest}") for name, digest in result.data_sha256.items()),

@@ -162,9 +162,7 @@ def _limits(**fields: float) -> Limits:
     try:
         return Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
     except ConfigError as error:
-        said = re.sub(
-            r"\b(?:" + "|".join(_OPTION_BY_FIELD) + r")\b", lambda name: _OPTION_BY_FIELD[name[0]], str(error)
-        )
+        said = re.sub(_FIELD, lambda name: _OPTION_BY_FIELD[name[0]], str(error))
         raise ConfigError(said, hint=error.hint) from error
 
 
