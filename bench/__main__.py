@@ -37,6 +37,7 @@ def bench() -> None:
 @click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
 @click.option("--arm", type=click.Choice(ARMS), default="rlm", help="The whole runtime, or one bare completion.")
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
+@click.option("--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory.")
 @click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
 @click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
@@ -50,6 +51,7 @@ def run_command(
     seed: int,
     arm: str,
     window: int | None,
+    kv_tokens: int | None,
     max_turns: int,
     max_seconds: float,
     data: Path,
@@ -69,6 +71,7 @@ def run_command(
         data=data,
         out=out,
         window_tokens=window,
+        kv_tokens=kv_tokens,
         limits=Limits(max_turns=max_turns, wall_s=max_seconds),
         command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
     )

@@ -33,6 +33,7 @@ class Settings:
     data: Path
     out: Path | None
     window_tokens: int | None
+    kv_tokens: int | None
     limits: Limits
     command: str
 
@@ -97,7 +98,9 @@ class Bench:
         settings = self._settings
         haystack, words = read_speeches(settings.data), read_words(settings.data)
         self._say(f"starting {settings.model}")
-        async with open_runtime(settings.model, self._home, window_tokens=settings.window_tokens) as runtime:
+        async with open_runtime(
+            settings.model, self._home, window_tokens=settings.window_tokens, kv_tokens=settings.kv_tokens
+        ) as runtime:
             window = runtime.engine.info.window_tokens
             self._say(f"counting {settings.tokens} tokens of {haystack.name}")
             tasks = await plan(haystack, words, settings.tokens, settings.seed, runtime.engine.count_tokens)

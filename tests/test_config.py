@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_local.config import engine_log, home
+from rlm_local.config import engine_log, home, kv_tokens
 from rlm_local.errors import ConfigError
 
 
@@ -39,3 +39,11 @@ def test_the_engines_log_is_a_file_by_its_absolute_path(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_appended_to_is_refused(named: str, said: str) -> None:
     with pytest.raises(ConfigError, match=f"RLM_LOCAL_LOG is '{named}', but {said}"):
         engine_log({"RLM_LOCAL_LOG": named})
+
+
+def test_the_cells_of_the_engine_are_a_whole_number() -> None:
+    assert kv_tokens({"RLM_LOCAL_KV_TOKENS": "40000"}) == 40_000
+    assert kv_tokens({}) is None
+    for given in ("40k", "-1", "٤"):
+        with pytest.raises(ConfigError, match=f"RLM_LOCAL_KV_TOKENS is '{given}', but must be a whole number"):
+            kv_tokens({"RLM_LOCAL_KV_TOKENS": given})

@@ -47,6 +47,9 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 )
 @click.option("--max-subcalls", type=int, default=DEFAULTS.max_subcalls, show_default=True, help="llm_query calls.")
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
+@click.option(
+    "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
+)
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -60,6 +63,7 @@ def ask(
     max_tokens: int,
     max_subcalls: int,
     window: int | None,
+    kv_tokens: int | None,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -76,7 +80,7 @@ def ask(
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
     limits = _limits(max_turns=max_turns, wall_s=max_seconds, max_tokens=max_tokens, max_subcalls=max_subcalls)
     where = home()
-    plan = plan_runtime(model, where, window_tokens=window)
+    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens)
     writer = _writer(trace_dir, where.traces)
     # Last, because it may wait for somebody who types.
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)

@@ -16,9 +16,10 @@ from dataclasses import asdict
 import click
 
 from rlm_local import __version__
-from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
+from rlm_local.cards import DEFAULT_MODEL, Card, find_card, load_cards
+from rlm_local.cli.needs import needs_of
 from rlm_local.config import Home, home
-from rlm_local.errors import StoreError
+from rlm_local.errors import ConfigError, EngineError, StoreError
 from rlm_local.jail import probe
 from rlm_local.store import Store
 from rlm_local.types import Check
@@ -93,7 +94,18 @@ def _weights(where: Home) -> list[Check]:
         path = Store(where).path(card, "llama")
     except StoreError as error:
         return [disk, Check("default model", ok=False, detail=str(error), required=False, hint=error.hint)]
-    return [disk, Check("default model", ok=True, detail=f"{card.name}, {path.stat().st_size / GIB:.2f} GiB")]
+    found = Check("default model", ok=True, detail=f"{card.name}, {path.stat().st_size / GIB:.2f} GiB")
+    return [disk, found, _memory(card, Store(where))]
+
+
+def _memory(card: Card, store: Store) -> Check:
+    """Tell whether the default model can be loaded beside what else runs here now."""
+    try:
+        needs = needs_of(card, store)
+    except (EngineError, ConfigError) as error:
+        return Check("memory", ok=False, detail=str(error), required=False, hint=error.hint or "run `rlm-local verify`")
+    detail = needs.refused or needs.memory_line()
+    return Check("memory", ok=not needs.refused, detail=detail, required=False, hint=needs.hint)
 
 
 def _existing(where: Home) -> str:

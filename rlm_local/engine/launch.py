@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from rlm_local.engine.client import HttpEngine
-from rlm_local.engine.llama.gguf import ModelShape, model_shape
+from rlm_local.engine.llama.gguf import model_shape
+from rlm_local.engine.memory import available_bytes, cells_for
 from rlm_local.engine.process import EngineProcess, Launch
-from rlm_local.errors import ConfigError, EngineUnavailable
+from rlm_local.errors import EngineUnavailable
 from rlm_local.types import Completion, EngineInfo, Reply
 
 T = TypeVar("T")
-
-_BUFFERS_BYTES = 512 << 20  # what llama.cpp and Python take besides weights and cells, generously
 
 
 @asynccontextmanager
@@ -28,19 +27,28 @@ async def launch_llama(
     *,
     window_tokens: int,
     runtime_dir: Path,
+    kv_tokens: int | None = None,
     threads: int | None = None,
     log: Path | None = None,
 ) -> AsyncIterator[LlamaEngine]:
     """Run the CPU engine for the length of the block.
 
-    window_tokens: most tokens of one request. The engine keeps up to twice as many in memory, so that a
-    root's prompt outlives its sub-calls, or as many as memory allows.
+    window_tokens: most tokens of one request. kv_tokens: cells kept in memory; see memory.cells_for.
     threads: of one computation; by default every processor that this process may use.
     log: a file to which everything that the process says is appended.
-    Raises ConfigError when the window is longer than the model's or larger than memory, EngineUnavailable
-    when the process does not come up; the message ends with its last words.
+    Raises ConfigError when the window is longer than the model's, or window or cells are larger than memory,
+    EngineError when the file's header tells that it is no whole model, and EngineUnavailable when the process
+    does not come up; the message ends with its last words.
     """
-    launch = plan(weights, model, window_tokens=window_tokens, runtime_dir=runtime_dir, threads=threads, log=log)
+    launch = plan(
+        weights,
+        model,
+        window_tokens=window_tokens,
+        kv_tokens=kv_tokens,
+        runtime_dir=runtime_dir,
+        threads=threads,
+        log=log,
+    )
     engine = LlamaEngine(launch, await _Running.start(launch))
     try:
         yield engine
@@ -49,43 +57,26 @@ async def launch_llama(
 
 
 def plan(
-    weights: Path, model: str, *, window_tokens: int, runtime_dir: Path, threads: int | None, log: Path | None
+    weights: Path,
+    model: str,
+    *,
+    window_tokens: int,
+    kv_tokens: int | None,
+    runtime_dir: Path,
+    threads: int | None,
+    log: Path | None,
 ) -> Launch:
-    """Return how to start the engine on this machine. Raises ConfigError when the window cannot be had."""
-    shape = model_shape(weights)
+    """Return how to start the engine on this machine. Raises what launch_llama raises before it starts anything."""
+    shape, room = model_shape(weights), available_bytes()
     return Launch(
         weights=weights.resolve(),
         model=model,
         window_tokens=window_tokens,
-        cells=cells_for(shape, model, window_tokens=window_tokens, available_bytes=available_bytes()),
+        cells=cells_for(shape, model, window_tokens=window_tokens, kv_tokens=kv_tokens, available_bytes=room),
         threads=threads or len(os.sched_getaffinity(0)),
         runtime_dir=runtime_dir,
         log=log,
     )
-
-
-def cells_for(shape: ModelShape, model: str, *, window_tokens: int, available_bytes: int) -> int:
-    """Return how many tokens to keep in memory: two windows, or at least one. Raises ConfigError below that."""
-    if not 1 <= window_tokens <= shape.context_tokens:
-        raise ConfigError(f"window_tokens is {window_tokens}, but {model} takes 1..{shape.context_tokens}")
-    needed = shape.memory_bytes(window_tokens) + _BUFFERS_BYTES
-    if needed > available_bytes:
-        raise ConfigError(
-            f"{model} with a window of {window_tokens} tokens needs {_gib(needed)} of memory, "
-            f"but {_gib(available_bytes)} are free",
-            hint="ask for a smaller window, or take a smaller model",
-        )
-    spare = (available_bytes - needed) // (2 * shape.kv_bytes_per_token)  # half of what is left stays free
-    return window_tokens + min(window_tokens, spare)
-
-
-def available_bytes() -> int:
-    """Return the memory that the kernel would give without swapping (MemAvailable)."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        name, _, amount = line.partition(":")
-        if name == "MemAvailable":
-            return int(amount.split()[0]) * 1024
-    raise EngineUnavailable("/proc/meminfo does not say how much memory is available")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +186,3 @@ class LlamaEngine:
         ending = f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing"
         told = f"{self._launch.log} has its words" if self._launch.log else "RLM_LOCAL_LOG=/a/file keeps its words"
         return EngineUnavailable(f"{self._failed_start or ending}; it is not started again", hint=told)
-
-
-def _gib(count: int) -> str:
-    return f"{count / (1 << 30):.1f} GiB"

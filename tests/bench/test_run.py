@@ -19,7 +19,7 @@ from rlm_local.types import Answer, StopReason, Usage
 
 NEEDLE = Needle("calm-fox", "1234567", 50)
 TASK = NiahTask(0, NEEDLE, NEEDLE.sentence, tokens=300)
-SETTINGS = Settings("niah", "m", "rlm", 300, 3, 1, Path("data"), None, None, Limits(), "python -m bench run niah")
+SETTINGS = Settings("niah", "m", "rlm", 300, 3, 1, Path("data"), None, None, None, Limits(), "python -m bench run niah")
 MADE = Provenance("python -m bench run niah", "2026-01-01T00:00:00+00:00", "0", "abc", "3.11", "a machine", {})
 RIGHT = Answer("1234567", StopReason.FINAL, confirmed=True, usage=Usage(), subcalls=0, turns=1, wall_s=0.1)
 

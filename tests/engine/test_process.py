@@ -17,8 +17,10 @@ import pytest
 
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.launch import LlamaEngine, launch_llama
+from rlm_local.engine.llama.gguf import model_shape
+from rlm_local.engine.memory import BUFFERS_BYTES, footprint
 from rlm_local.engine.process import EngineProcess, Launch
-from rlm_local.errors import EngineRefused, EngineUnavailable
+from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable
 from rlm_local.types import Completion, Message, Role
 
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
@@ -168,6 +170,39 @@ async def test_truncated_weights_are_one_sentence(weights, tmp_path: Path) -> No
             pass
     assert "\n" not in str(raised.value)
     assert "truncated" in log.read_text()
+
+
+async def test_weights_larger_than_memory_are_refused_with_numbers_before_anything_is_started(
+    weights, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.gguf"
+    shutil.copyfile(weights("smollm2-135m"), large)
+    os.truncate(large, 1 << 42)  # a hole takes no disk
+    with pytest.raises(ConfigError, match=r"needs 4096\.\d GiB of memory \(4096\.0 GiB of weights") as raised:
+        async with launch(large, tmp_path / "run"):
+            pass
+    assert raised.value.hint == "take a smaller model"
+    assert not (tmp_path / "run").exists()
+
+
+async def test_an_engine_takes_no_more_memory_than_was_told_before_it_was_started(weights, tmp_path: Path) -> None:
+    file = weights("smollm2-135m")
+    async with launch(file, tmp_path, kv_tokens=20_000) as engine:
+        transport = httpx.AsyncHTTPTransport(uds=str(engine.socket))
+        async with httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=120) as client:
+            cells = next(
+                x for x in (await client.get("/metrics")).text.splitlines() if x.startswith("rlm_engine_cells ")
+            )
+            assert float(cells.split()[1]) >= 20_000
+            body = {"prompt": "river stone " * 400, "max_tokens": 8, "n": 8, "temperature": 1}
+            assert (await client.post("/v1/completions", json=body)).status_code == 200
+        told = footprint(model_shape(file), 20_000).total_bytes
+        assert told - BUFFERS_BYTES < _peak_bytes(engine.pid) < told
+
+
+def _peak_bytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ _STRING, _ARRAY = 8, 9
 _MAX_STRING_BYTES = 1 << 24  # a chat template has thousands; more means that we are lost in the file
 _SPLIT = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.gguf")
 _CELL_BYTES = 2  # K and V are kept as 16-bit floats
+_STATE_BYTES = 4  # recurrent state is kept as 32-bit floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,28 @@ class ModelShape:
     architecture: str
     context_tokens: int  # longest sequence that the model was trained for
     weights_bytes: int  # of all its files
-    kv_bytes_per_token: int  # one cell of attention memory, all layers, K and V
-
-    def memory_bytes(self, cells: int) -> int:
-        """Return what the engine holds with room for `cells` tokens; its own buffers come on top (~0.2 GiB)."""
-        return self.weights_bytes + cells * self.kv_bytes_per_token
+    kv_bytes_per_token: int  # one cell of attention memory, all layers, K and V; at most that much
+    state_bytes: int = 0  # recurrent state of one sequence, all layers that have one
 
 
-def model_shape(weights: Path) -> ModelShape:
+@dataclass(frozen=True, slots=True)
+class TemplateSource:
+    """What a chat is rendered with."""
+
+    jinja: str
+    bos: str  # the texts that templates call bos_token and eos_token
+    eos: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelHeader:
+    """What can be told of a model from the first bytes of its file."""
+
+    shape: ModelShape
+    template: TemplateSource | None  # None for weights that carry none
+
+
+def model_header(weights: Path) -> ModelHeader:
     """Read a GGUF file's header. Raises EngineError, in one sentence, for a file that has none."""
     try:
         with weights.open("rb") as file:
@@ -51,33 +66,84 @@ def model_shape(weights: Path) -> ModelShape:
         raise EngineError(f"{weights.name} is damaged: unknown value type {error}") from error
     except ValueError as error:
         raise EngineError(f"{weights.name} {error}") from error
-    return _shape(keys, weights)
+    return ModelHeader(_shape(keys, weights), _template(keys))
+
+
+def model_shape(weights: Path) -> ModelShape:
+    """Return the part of model_header that decides about memory. Raises as it does."""
+    return model_header(weights).shape
+
+
+def _template(keys: dict[str, Value]) -> TemplateSource | None:
+    source, words = keys.get("tokenizer.chat_template"), keys.get("tokenizer.ggml.tokens")
+    if not isinstance(source, str):
+        return None
+
+    def word(name: str) -> str:
+        token = keys.get(f"tokenizer.ggml.{name}_token_id")
+        named = isinstance(words, list) and isinstance(token, int) and 0 <= token < len(words)
+        return str(words[token]) if named else ""  # type: ignore[index]  # `named` has looked
+
+    return TemplateSource(source, word("bos"), word("eos"))
+
+
+class _Numbers:
+    """The numbers of one model's own keys, one for the model or one for each layer."""
+
+    def __init__(self, keys: dict[str, Value], weights: Path) -> None:
+        self.architecture = str(keys.get("general.architecture", ""))
+        self._keys = keys
+        self._file = weights.name
+
+    def one(self, name: str, default: int | None = None) -> int:
+        value = self._keys.get(f"{self.architecture}.{name}", default)
+        if isinstance(value, int):
+            return value
+        raise EngineError(f"{self._file} does not say its {self.architecture}.{name}")
+
+    def each(self, name: str, layers: int) -> list[int] | None:
+        """Return a number for each layer, or None where the file has none."""
+        value = self._keys.get(f"{self.architecture}.{name}")
+        if value is None:
+            return None
+        return [
+            number for number in (value if isinstance(value, list) else [value] * layers) if isinstance(number, int)
+        ]
 
 
 def _shape(keys: dict[str, Value], weights: Path) -> ModelShape:
-    architecture = str(keys.get("general.architecture", ""))
-
-    def number(name: str) -> int:
-        value = keys.get(f"{architecture}.{name}")
-        if not isinstance(value, int):
-            raise EngineError(f"{weights.name} does not say its {architecture}.{name}")
-        return value
-
-    layers = number("block_count")
-    per_layer = keys.get(f"{architecture}.attention.head_count_kv", keys.get(f"{architecture}.attention.head_count"))
-    # One number for all layers, or a list with one each (0 for a layer without attention).
-    heads = [h for h in per_layer if isinstance(h, int)] if isinstance(per_layer, list) else [per_layer] * layers
-    head_size = number("embedding_length") // number("attention.head_count")
-    key_size = keys.get(f"{architecture}.attention.key_length", head_size)
-    value_size = keys.get(f"{architecture}.attention.value_length", head_size)
-    if not (isinstance(key_size, int) and isinstance(value_size, int)):
-        raise EngineError(f"{weights.name} is damaged: its head sizes are {key_size!r} and {value_size!r}")
+    numbers = _Numbers(keys, weights)
+    layers, width = numbers.one("block_count"), numbers.one("embedding_length")
+    state = _state_numbers(numbers, width)
+    heads = numbers.each("attention.head_count", layers)
+    if heads is None and not state:
+        numbers.one("attention.head_count")  # says that it is missing
+    kv_heads = numbers.each("attention.head_count_kv", layers) or heads or [0] * layers
+    head_size = width // (max(heads or [0]) or width)
+    sizes = numbers.one("attention.key_length", head_size) + numbers.one("attention.value_length", head_size)
+    # Where the file does not say which layers attend and which recur, each is taken to do both.
+    recurring = sum(not h for h in kv_heads) or layers
     return ModelShape(
-        architecture=architecture,
-        context_tokens=number("context_length"),
+        architecture=numbers.architecture,
+        context_tokens=numbers.one("context_length"),
         weights_bytes=sum(shard.stat().st_size for shard in _shards(weights)),
-        kv_bytes_per_token=sum(h for h in heads if isinstance(h, int)) * (key_size + value_size) * _CELL_BYTES,
+        kv_bytes_per_token=sum(kv_heads) * sizes * _CELL_BYTES,
+        state_bytes=recurring * state * _STATE_BYTES,
     )
+
+
+def _state_numbers(numbers: _Numbers, width: int) -> int:
+    """Return how many numbers one recurrent layer keeps of a sequence; 0 for a model that only attends.
+
+    Source: llama.cpp, src/llama-hparams.cpp (n_embd_r, n_embd_s), for Mamba, RWKV and short convolutions.
+    """
+    if head := numbers.one("wkv.head_size", 0):
+        return width * (numbers.one("token_shift_count", 2) + head)
+    if kernel := numbers.one("shortconv.l_cache", 0):
+        return width * (kernel - 1)
+    inner, state = numbers.one("ssm.inner_size", 0), numbers.one("ssm.state_size", 0)
+    groups, kernel = numbers.one("ssm.group_count", 0), numbers.one("ssm.conv_kernel", 0)
+    return max(0, kernel - 1) * (inner + 2 * groups * state) + inner * state
 
 
 def _shards(weights: Path) -> list[Path]:

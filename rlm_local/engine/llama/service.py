@@ -25,10 +25,8 @@ import uvicorn
 from rlm_local.engine.llama.api import application
 from rlm_local.engine.llama.binding import Context, Model
 from rlm_local.engine.llama.intake import Service
+from rlm_local.engine.memory import SEQUENCES
 from rlm_local.errors import EngineError
-
-# Prefixes that can be told apart; llama.cpp takes 256, and each costs a row of logits (0.6 MiB at 151,936 tokens).
-SEQUENCES = 128
 
 
 def main(argv: list[str] | None = None) -> int:
