@@ -81,3 +81,50 @@ def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
 def test_a_wanted_first_token_is_added_once() -> None:
     assert encode([Part("a", ours=True)], spell, bos=7) == [7, ord("a")]
     assert encode([Part("<|im_end|>a", ours=True)], spell, bos=1_000_000) == [1_000_000, ord("a")]
+
+
+R1_LIKE = (
+    "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{% set text = message['content'] %}{% if '</think>' in text %}{% set text = text.split('</think>')[-1] %}"
+    "{% endif %}{{ '<|assistant|>' + text + eos_token }}{% else %}{{ '<|user|>' + message['content'] }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+)
+
+
+def test_a_template_that_opens_a_thought_and_later_drops_it_breaks_the_growth() -> None:
+    how = ChatTemplate(R1_LIKE, bos="<s>", eos="</s>").breaks_growth()
+    assert how == "turn 1 has '<think>\\n(content)' where turn 2 has '(content)</s><|user|>(content)'"
+
+
+def test_a_template_that_only_strips_thoughts_from_earlier_replies_cannot_reach_them() -> None:
+    """Contents never pass through the template, so the reply stays as the model wrote it, and so do its cells."""
+    template = ChatTemplate(R1_LIKE.replace("<think>\n", ""), bos="<s>", eos="</s>")
+    assert template.breaks_growth() == ""
+    turn = [user("a"), Message(Role.ASSISTANT, "<think>b</think>c"), user("d")]
+    assert Part("<think>b</think>c", ours=False) in template.parts(turn)
+
+
+@pytest.mark.parametrize(
+    ("source", "how"),
+    [
+        (CHATML, ""),
+        (CHATML.replace("messages %}", "messages[-2:] %}"), "leaves out message 0"),
+        ("{{ messages | length }}" + CHATML, "turn 1 has '2<|im_start|>system"),
+        ("{{ raise_exception('no system role') }}", "refuses these messages: no system role"),
+    ],
+    ids=["grows", "forgets", "counts", "refuses"],
+)
+def test_how_a_template_treats_growing_conversations(source: str, how: str) -> None:
+    found = ChatTemplate(source).breaks_growth()
+    assert how in found
+    assert bool(found) is bool(how)
+
+
+def test_what_breaks_no_growth_gives_tokens_that_grow() -> None:
+    template = ChatTemplate(CHATML)
+    messages, before = [Message(Role.SYSTEM, "s"), user("u")], []
+    for _ in range(3):
+        tokens = encode(template.parts(messages), spell)
+        assert tokens[: len(before)] == before
+        before = tokens
+        messages += [Message(Role.ASSISTANT, "a"), user("u")]

@@ -47,6 +47,8 @@ class Service:
         source = model.chat_template
         bos, eos = model.special_text("bos"), model.special_text("eos")
         self._template = ChatTemplate(source, bos=bos, eos=eos) if source else None
+        if self._template and (how := self._template.breaks_growth()):
+            sys.stderr.write(f"warning: {name}'s chat template makes later turns share less: {how}\n")
         if why := model.unshareable:
             sys.stderr.write(f"warning: {name} computes every prompt anew, because {why}\n")
         self._shares = not model.unshareable

@@ -20,10 +20,11 @@ import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from rlm_local.errors import EngineRefused
-from rlm_local.types import Message
+from rlm_local.types import Message, Role
 
 _PLACEHOLDER = "@rlm-local-content-{}@"
 _PLACEHOLDERS = re.compile("@rlm-local-content-([0-9]+)@")
+_TURNS = 3  # of the conversation that a template is tried with
 
 
 class Tokenizer(Protocol):
@@ -63,12 +64,9 @@ class ChatTemplate:
 
         Raises EngineRefused when the template refuses these roles or leaves a message out.
         """
-        stand_ins = [{"role": m.role.value, "content": _PLACEHOLDER.format(i)} for i, m in enumerate(messages)]
-        try:
-            text = self._template.render(messages=stand_ins, add_generation_prompt=True, **self._special)
-        except jinja2.TemplateError as error:
-            raise EngineRefused(f"the chat template refuses these messages: {error}") from error
-        pieces = _PLACEHOLDERS.split(text)  # template, number, template, number, ..., template
+        pieces = _PLACEHOLDERS.split(
+            self._render([message.role for message in messages])
+        )  # template, number, template, number, ..., template
         used = {int(number) for number in pieces[1::2]}
         for i, message in enumerate(messages):
             if i not in used:
@@ -78,6 +76,40 @@ class ChatTemplate:
             for i, piece in enumerate(pieces)
         ]
         return [part for part in parts if part.text]
+
+    def breaks_growth(self) -> str:
+        """Return how a turn's request fails to begin with the turn's before it, or "" when it always does.
+
+        Where it fails, what was computed for the earlier turn is shared only up to there. Tried with a
+        conversation such as a run's: a system message, then turns.
+        """
+        roles, before = [Role.SYSTEM, Role.USER], ""
+        for turn in range(_TURNS):
+            try:
+                text = self._render(roles)
+                self.parts([Message(role, "x") for role in roles])
+            except EngineRefused as error:
+                return str(error)
+            if not text.startswith(before):
+                at = next((i for i, (a, b) in enumerate(zip(text, before, strict=False)) if a != b), len(text))
+                return f"turn {turn} has {_shown(before[at:])} where turn {turn + 1} has {_shown(text[at:])}"
+            before = text + _PLACEHOLDER.format(len(roles))  # the reply stands where the request ended
+            roles += [Role.ASSISTANT, Role.USER]
+        return ""
+
+    def _render(self, roles: Sequence[Role]) -> str:
+        """Return a conversation's text, with a placeholder for each content."""
+        stand_ins = [{"role": role.value, "content": _PLACEHOLDER.format(i)} for i, role in enumerate(roles)]
+        try:
+            return self._template.render(messages=stand_ins, add_generation_prompt=True, **self._special)
+        except jinja2.TemplateError as error:
+            raise EngineRefused(f"the chat template refuses these messages: {error}") from error
+
+
+def _shown(text: str) -> str:
+    """Return the beginning of a template's own text, as a reader of the template would write it."""
+    own = _PLACEHOLDERS.sub("(content)", text)
+    return repr(own[:30]) if own else "its end"
 
 
 def encode(parts: Sequence[Part], tokenize: Tokenizer, *, bos: int | None = None) -> list[int]:
