@@ -8,6 +8,7 @@ from rlm_local.engine.llama.interrupt import Aborted, DeadlinePassed
 from rlm_local.errors import EngineRefused
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+_SHORT_SECONDS = (0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.005, 0.01, 0.03, 0.1, 1.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -41,6 +42,7 @@ class Metrics:
         self._gauges = {"requests_waiting": 0, "requests_running": 0, "cells_used": 0, "cells": cells}
         self._batch = Histogram(_SIZES)
         self._seconds = {name: Histogram(_SECONDS) for name in ("prompt_step", "reply_step", "draw", "queue")}
+        self._seconds |= {name: Histogram(_SHORT_SECONDS) for name in ("mask", "begin")}
 
     def admitted(self, prompt: int, cached: int, *, waited_s: float) -> None:
         self.prefix_queries += prompt
@@ -55,6 +57,14 @@ class Metrics:
         """Note a step's draws; masks are part of their time."""
         self._batch.add(sequences)
         self._seconds["draw"].add(took_s)
+
+    def masked(self, took_s: float) -> None:
+        """Note what the grammar of one drawn token cost: its check, and the whole mask where the check failed."""
+        self._seconds["mask"].add(took_s)
+
+    def began(self, waited_s: float) -> None:
+        """Note, once a request, the time from its arrival to the first step that computes some of its prompt."""
+        self._seconds["begin"].add(waited_s)
 
     def ended(self, error: Exception | None, *, written: int) -> None:
         self.written += written
