@@ -28,8 +28,8 @@ async def post(raw: httpx.AsyncClient, path: str, body: dict[str, Any]) -> dict[
     return response.json()
 
 
-async def events(raw: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:
-    async with raw.stream("POST", CHAT, json=body | {"stream": True}) as response:
+async def events(raw: httpx.AsyncClient, body: dict[str, Any], path: str = CHAT) -> list[dict[str, Any]]:
+    async with raw.stream("POST", path, json=body | {"stream": True}) as response:
         assert response.headers["content-type"].startswith("text/event-stream")
         lines = [line.removeprefix("data: ") async for line in response.aiter_lines() if line]
     assert lines.pop() == "[DONE]"
@@ -138,6 +138,38 @@ async def test_logprobs_are_of_the_drawn_token_and_the_likeliest(raw: httpx.Asyn
         assert len(token["top_logprobs"]) == 2
     text = await post(raw, TEXT, {"prompt": "one two", "max_tokens": 3, "temperature": 0, "logprobs": 1})
     assert "".join(text["choices"][0]["logprobs"]["tokens"]) == text["choices"][0]["text"]
+
+
+async def test_a_stream_carries_its_tokens_logprobs_and_all_of_them(raw: httpx.AsyncClient) -> None:
+    body = user("Describe the sea.", n=2, seed=1, temperature=0.8, logprobs=True, top_logprobs=2)
+    whole = await post(raw, CHAT, body)
+    pieces = await events(raw, body)
+    for choice in whole["choices"]:
+        mine = [p["choices"][0] for p in pieces if p["choices"][0]["index"] == choice["index"]]
+        tokens = [token for p in mine for token in (p["logprobs"] or {"content": []})["content"]]
+        assert tokens == choice["logprobs"]["content"]
+        assert len(tokens) > 4
+        for piece in mine[:-1]:
+            assert "".join(token["token"] for token in piece["logprobs"]["content"]) == piece["delta"]["content"]
+
+
+async def test_logprobs_go_out_with_their_text_where_a_stop_string_holds_it_back(raw: httpx.AsyncClient) -> None:
+    body = {"prompt": "one two three four", "temperature": 0, "max_tokens": 12, "logprobs": 1}
+    free = (await post(raw, TEXT, body))["choices"][0]
+    # The beginning of a stop string that is never finished: two tokens are held back, then let go.
+    tokens = free["logprobs"]["tokens"]
+    teasing, stop = "".join(tokens[2:4]) + "\0", "".join(tokens[6:8])
+    whole = (await post(raw, TEXT, body | {"stop": [teasing, stop]}))["choices"][0]
+    assert whole["text"] == free["text"][: free["text"].index(stop)]
+    pieces = [p["choices"][0] for p in await events(raw, body | {"stop": [teasing, stop]}, TEXT)]
+    told = [p["logprobs"] or {name: [] for name in whole["logprobs"]} for p in pieces]
+    for name, values in whole["logprobs"].items():
+        assert [value for logprobs in told for value in logprobs[name]] == values
+    assert tokens[2:4] in [logprobs["tokens"] for logprobs in told]
+    for piece, logprobs in zip(pieces[:-1], told, strict=False):
+        assert "".join(logprobs["tokens"]) == piece["text"]
+    assert pieces[-1]["text"] == ""
+    assert told[-1]["tokens"] == tokens[6:8]  # what the stop string was made of comes with the end
 
 
 async def test_choices_are_scored_as_the_tokens_own_logprobs_say(raw: httpx.AsyncClient) -> None:

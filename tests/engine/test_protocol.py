@@ -39,7 +39,6 @@ def test_structured_outputs(given: dict[str, Any], constraint: Constraint) -> No
         ({"suffix": "x", "tools": []}, "does not serve: suffix, tools"),
         ({"stream": "yes"}, "stream is 'yes', but must be true or false"),
         ({"stream_options": {"include_usage": True}}, "goes with stream only"),
-        ({"stream": True, "logprobs": True}, "logprobs are not served in a stream"),
         ({"n": 0}, "n is 0"),
         ({"n": 65}, "n is 65, but must be at most 64"),
         ({"stop": ["x", ""]}, "stop must be a text"),

@@ -34,17 +34,23 @@ class Shape:
         choices = []
         for i, reply in enumerate(replies):
             said = {"message": {"role": "assistant", "content": reply.text}} if self.chat else {"text": reply.text}
-            choices.append({"index": i, **said, **self._ending(reply)})
+            choices.append({"index": i, **said, **self._ending(reply, reply.logprobs, 0)})
         kind = "chat.completion" if self.chat else "text_completion"
         return {**self._head(kind), "choices": choices, "usage": usage_of(replies)}
 
-    def piece(self, index: int, text: str) -> dict[str, Any]:
-        """Return the event for more text of one reply."""
-        return self._event({"index": index, **self._delta(text), "finish_reason": None, "logprobs": None})
+    def piece(self, index: int, text: str, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+        """Return the event for more text of one reply.
 
-    def ending(self, index: int, reply: Generated) -> dict[str, Any]:
-        """Return the event that ends one reply, whose text was all sent."""
-        return self._event({"index": index, **self._delta(""), **self._ending(reply)})
+        tokens: those whose text ends in it, where their log-probabilities are wanted.
+        offset: characters of the tokens that were sent before.
+        """
+        logprobs = self._logprobs(tokens, offset) if tokens else None
+        return self._event({"index": index, **self._delta(text), "finish_reason": None, "logprobs": logprobs})
+
+    def ending(self, index: int, reply: Generated, sent: int, offset: int) -> dict[str, Any]:
+        """Return the event that ends one reply, whose text was all sent, and the log-probabilities but `sent`."""
+        rest = reply.logprobs[sent:] if reply.logprobs else None
+        return self._event({"index": index, **self._delta(""), **self._ending(reply, rest or None, offset)})
 
     def usage(self, replies: Sequence[Generated]) -> dict[str, Any]:
         """Return the event after all replies, for who asked for it."""
@@ -60,10 +66,11 @@ class Shape:
     def _delta(self, text: str) -> dict[str, Any]:
         return {"delta": {"content": text} if text else {}} if self.chat else {"text": text}
 
-    def _ending(self, reply: Generated) -> dict[str, Any]:
-        logprobs = None
-        if reply.logprobs is not None:
-            logprobs = _chat_logprobs(reply.logprobs) if self.chat else _text_logprobs(reply.logprobs)
+    def _logprobs(self, tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+        return _chat_logprobs(tokens) if self.chat else _text_logprobs(tokens, offset)
+
+    def _ending(self, reply: Generated, tokens: Sequence[TokenLogprob] | None, offset: int) -> dict[str, Any]:
+        logprobs = None if tokens is None else self._logprobs(tokens, offset)
         ending: dict[str, Any] = {"finish_reason": _FINISH[reply.stop], "logprobs": logprobs}
         if reply.choices is not None:
             ending["choice_probabilities"] = [
@@ -100,8 +107,8 @@ def _chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
     return {"content": [one(t.piece, t.logprob) | {"top_logprobs": [one(*top) for top in t.top]} for t in tokens]}
 
 
-def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
-    offsets, offset = [], 0
+def _text_logprobs(tokens: Sequence[TokenLogprob], offset: int) -> dict[str, Any]:
+    offsets = []
     for token in tokens:
         offsets.append(offset)
         offset += len(_shown(token.piece))
@@ -111,6 +118,11 @@ def _text_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
         "top_logprobs": [{_shown(piece): logprob for piece, logprob in t.top} for t in tokens],
         "text_offset": offsets,
     }
+
+
+def shown_size(tokens: Sequence[TokenLogprob]) -> int:
+    """Return the characters that tokens are shown with, each by itself."""
+    return sum(len(_shown(token.piece)) for token in tokens)
 
 
 def _shown(piece: bytes) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rlm_local.engine.llama.answers import DONE, Shape, error_body, event
+from rlm_local.engine.llama.answers import DONE, Shape, error_body, event, shown_size
 from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.llama.interrupt import DeadlinePassed
 from rlm_local.engine.llama.protocol import (
@@ -25,7 +26,7 @@ from rlm_local.engine.llama.protocol import (
     parse_text,
     parse_tokenize,
 )
-from rlm_local.engine.llama.reply import Generated
+from rlm_local.engine.llama.reply import Generated, TokenLogprob
 from rlm_local.engine.llama.request import Job
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 
@@ -121,31 +122,34 @@ async def _replies(service: Service, request: Request, jobs: list[Job]) -> list[
 async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncIterator[bytes]:
     """Yield the events of a stream. Starlette closes this when the caller hangs up, which ends the replies."""
     loop = asyncio.get_running_loop()
-    pieces: asyncio.Queue[tuple[int, str | Generated | BaseException]] = asyncio.Queue()
+    news: asyncio.Queue[tuple[int, _Piece | Generated | EngineError]] = asyncio.Queue()
 
-    def say(index: int, piece: str) -> None:  # on the decode thread
-        loop.call_soon_threadsafe(pieces.put_nowait, (index, piece))
+    def say(index: int, text: str, tokens: Sequence[TokenLogprob]) -> None:  # on the decode thread
+        loop.call_soon_threadsafe(news.put_nowait, (index, _Piece(text, tuple(tokens))))
 
     async def finish(index: int) -> None:
         try:
-            pieces.put_nowait((index, await service.reply(running[index])))
+            news.put_nowait((index, await service.reply(running[index])))
         except EngineError as error:
-            pieces.put_nowait((index, error))
+            news.put_nowait((index, error))
 
     running = [service.start(job, partial(say, i)) for i, job in enumerate(jobs)]
     ends = [asyncio.ensure_future(finish(i)) for i in range(len(jobs))]
+    sent, offsets = [0] * len(jobs), [0] * len(jobs)  # tokens, and characters of them
     replies: list[Generated] = []
     try:
         while len(replies) < len(jobs):
-            index, piece = await pieces.get()
-            if isinstance(piece, str):
-                yield event(shape.piece(index, piece))
-            elif isinstance(piece, Generated):
-                replies.append(piece)
-                yield event(shape.ending(index, piece))
+            index, new = await news.get()
+            if isinstance(new, _Piece):
+                yield event(shape.piece(index, new.text, new.tokens, offsets[index]))
+                sent[index] += len(new.tokens)
+                offsets[index] += shown_size(new.tokens)
+            elif isinstance(new, Generated):
+                replies.append(new)
+                yield event(shape.ending(index, new, sent[index], offsets[index]))
             else:
-                status = 408 if isinstance(piece, DeadlinePassed) else 500
-                yield event(error_body(str(piece), "server_error", status))
+                status = 408 if isinstance(new, DeadlinePassed) else 500
+                yield event(error_body(str(new), "server_error", status))
                 return
         if with_usage:
             yield event(shape.usage(replies))
@@ -154,6 +158,12 @@ async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage
         for one in running:
             service.cancel(one)
         await asyncio.gather(*ends)
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    text: str
+    tokens: tuple[TokenLogprob, ...]  # whose text ends in it; none unless they are wanted
 
 
 async def _hung_up(request: Request) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -18,7 +17,7 @@ from rlm_local.engine.llama.mask import Dialect, Grammars
 from rlm_local.engine.llama.prefix_tree import PrefixTree
 from rlm_local.engine.llama.protocol import Ask
 from rlm_local.engine.llama.reply import Generated
-from rlm_local.engine.llama.request import Job, Request
+from rlm_local.engine.llama.request import Hear, Job, Request
 from rlm_local.engine.llama.scheduler import Scheduler
 from rlm_local.engine.llama.template import ChatTemplate, encode
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
@@ -96,7 +95,7 @@ class Service:
         """Forget what one scope left in memory, or all did; return the cells that this freed."""
         return await asyncio.wrap_future(self._loop.call(lambda: self._scheduler.flush(scope)))
 
-    def start(self, job: Job, on_text: Callable[[str], None] | None = None) -> Request:
+    def start(self, job: Job, on_text: Hear | None = None) -> Request:
         """Begin a job; await its reply by `reply`, or stop it by `cancel`. on_text: see Request."""
         request = Request(job, self._model, cancel=Cancel(), on_text=on_text)
         self._running.add(request)

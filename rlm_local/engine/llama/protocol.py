@@ -99,8 +99,6 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
     if n > MAX_N:
         raise EngineRefused(f"n is {n}, but must be at most {MAX_N}")
     deadline, top_logprobs = body.get("deadline_s"), _top_logprobs(body)
-    if stream and top_logprobs is not None:
-        raise EngineRefused("logprobs are not served in a stream; leave one of them out")
     return Ask(
         prompt=prompt,
         max_tokens=_integer(body, limit, None, low=1),

@@ -58,6 +58,17 @@ class Wording:
             return self.end()
         return self._hand_out(len(self._held) - self._doubtful())
 
+    @property
+    def told(self) -> int:
+        """Characters that were handed out."""
+        return len(self.text)
+
+    @property
+    def known(self) -> int:
+        """Characters that must be handed out before the last piece's own text is, whole: a character may be open."""
+        open_bytes, _ = self._decoder.getstate()
+        return len(self.text) + len(self._held) + bool(open_bytes)
+
     def end(self) -> str:
         """Return what was held back.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -16,6 +18,9 @@ from rlm_local.engine.llama.prefix_tree import Node
 from rlm_local.engine.llama.reply import ChoiceProbability, Generated, TokenLogprob, Wording, token_logprob
 from rlm_local.engine.llama.sampler import Logits, Sampler, Settings
 from rlm_local.types import ReplyStop, Usage
+
+# Takes a piece of text, and the log-probabilities of the tokens whose text ends in it.
+Hear: TypeAlias = Callable[[str, Sequence[TokenLogprob]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,11 @@ class Job:
 class Request:
     """A job and how far it has come. The scheduler's thread alone moves it; `cancel` may be set from any.
 
-    on_text: called on that thread with each piece of text as it becomes certain.
+    on_text: called on that thread with each piece of text as it becomes certain. Tokens that come after the
+    last piece, as an end token does, are only in the result.
     """
 
-    def __init__(
-        self, job: Job, vocabulary: Vocabulary, *, cancel: Cancel, on_text: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, job: Job, vocabulary: Vocabulary, *, cancel: Cancel, on_text: Hear | None = None) -> None:
         self.job = job
         self.cancel = cancel
         self.result: Future[Generated] = Future()
@@ -65,6 +69,8 @@ class Request:
         self._sampler = Sampler(job.settings, prompt=job.prompt)
         self._wording = Wording(job.stops)
         self._logprobs: list[TokenLogprob] = []
+        self._text_ends: list[int] = []  # characters of the reply up to the end of each token's text
+        self._heard = 0  # tokens whose log-probabilities on_text was given
 
     @property
     def tip(self) -> Node:
@@ -117,7 +123,7 @@ class Request:
         self.reply.append(token)
         if token in self._vocabulary.ends and not job.ignore_ends:
             return self._finish(ReplyStop.COMPLETE)
-        self._say(self._wording.add(self._vocabulary.piece(token)))
+        self._word(token)
         if job.mask is not None:
             job.mask.advance(token)
         if self._wording.stopped or (job.mask is not None and job.mask.finished):
@@ -134,7 +140,7 @@ class Request:
         tokens = job.choices.tokens[winner]
         self.reply = list(tokens[: job.max_tokens])
         for token in self.reply:
-            self._say(self._wording.add(self._vocabulary.piece(token)))
+            self._word(token)
         whole = len(self.reply) == len(tokens)
         self._finish(ReplyStop.COMPLETE if whole else ReplyStop.LENGTH, probabilities)
 
@@ -149,6 +155,14 @@ class Request:
         self.result.set_result(Generated(self._wording.text, stop, usage, logprobs, choices))
         return True
 
+    def _word(self, token: int) -> None:
+        text = self._wording.add(self._vocabulary.piece(token))
+        before = self._text_ends[-1] if self._text_ends else 0
+        self._text_ends.append(max(before, self._wording.known))  # a stop string takes text away
+        self._say(text)
+
     def _say(self, text: str) -> None:
         if text and self._on_text is not None:
-            self._on_text(text)
+            heard = bisect_right(self._text_ends, self._wording.told)
+            self._on_text(text, self._logprobs[self._heard : heard])
+            self._heard = heard
