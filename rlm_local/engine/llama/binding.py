@@ -19,6 +19,7 @@ import numpy as np
 
 from rlm_local.engine.llama.compute import Part
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
+from rlm_local.engine.llama.kernels import reorders_weights
 from rlm_local.engine.llama.sampler import Logits
 from rlm_local.errors import EngineError, EngineRefused
 
@@ -57,6 +58,7 @@ class Model:
     def __init__(self, weights: Path, *, vocab_only: bool = False) -> None:
         params = api.llama_model_default_params()
         params.vocab_only = vocab_only  # enough for tokens and grammars, and done in a second
+        params.use_extra_bufts = reorders_weights(weights, api.llama_print_system_info().decode())
         _complaints.clear()
         self.handle = api.llama_model_load_from_file(str(weights).encode(), params)
         if not self.handle:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -162,18 +163,33 @@ def _shards(weights: Path) -> list[Path]:
     return shards
 
 
+def file_type(weights: Path) -> int | None:
+    """Return how most of the weights are quantised, by llama.cpp's number; None where the header does not say.
+
+    Reads no further than it must: the vocabulary, most of a header, comes after.
+    """
+    try:
+        with weights.open("rb") as file:
+            found = next((value for name, value in _entries(file) if name == "general.file_type"), None)
+    except (OSError, struct.error, UnicodeDecodeError, OverflowError, KeyError, ValueError):
+        return None  # whoever loads the file says what is wrong with it
+    return found if isinstance(found, int) else None
+
+
 def _keys(file: BinaryIO) -> dict[str, Value]:
+    return dict(_entries(file))
+
+
+def _entries(file: BinaryIO) -> Iterator[tuple[str, Value]]:
     if file.read(4) != b"GGUF":
         raise ValueError("is not a GGUF file")
     version, _, count = _unpack(file, "<IQQ")
     if version not in (2, 3):
         raise ValueError(f"is GGUF version {version}, this build reads 2 and 3")
-    keys: dict[str, Value] = {}
     for _ in range(count):
         name = _string(file)
         (kind,) = _unpack(file, "<I")
-        keys[name] = _value(file, kind)
-    return keys
+        yield name, _value(file, kind)
 
 
 def _value(file: BinaryIO, kind: int) -> Value:
