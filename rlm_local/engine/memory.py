@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from rlm_local.engine.llama.gguf import ModelShape
 from rlm_local.errors import ConfigError, EngineUnavailable
 
-# Prefixes that can be told apart; llama.cpp takes 256, and each costs a row of logits (0.6 MiB at 151,936 tokens).
-SEQUENCES = 128
+# Prefixes that can be told apart: as many as llama.cpp takes. Each costs a row of logits (0.6 MiB at 151,936 tokens).
+SEQUENCES = 256
 # What llama.cpp and Python take besides weights, cells and states.
 BUFFERS_BYTES = 512 << 20
 

@@ -36,7 +36,7 @@ class Scheduler:
         computation: Computation,
         tree: PrefixTree,
         *,
-        running: int = 32,
+        running: int = 64,
         scratch: Sequence[int] = (),
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -174,7 +174,11 @@ class Scheduler:
     def _read(self) -> None:
         """Compute a piece of the prompts that are not read yet, as much as those who write can wait for."""
         reading = [r for r in self._running if not r.is_read]
-        room = self._pace.prompt_tokens(writers=len(self._running) - len(reading), readers=len(reading))
+        if not reading:
+            return
+        unread = sum(len(r.job.prompt) - 1 - r.position for r in reading)
+        writers = len(self._running) - len(reading)
+        room = self._pace.prompt_tokens(writers=writers, readers=len(reading), unread=unread)
         chosen, parts = [], []
         for request in reading:
             if tokens := request.unread(room):
