@@ -345,3 +345,75 @@ def test_one_token_choices_need_no_more_than_the_prompt() -> None:
     bench = Bench()
     bench.generate([8, 9], choices=ChoiceTree("ab", [(1,), (2,)], Letters.ends))
     assert bench.memory.computed == 2
+
+
+def test_the_choices_of_many_requests_are_scored_together_and_each_as_if_alone() -> None:
+    tokens = [(1, 2), (1, 3), (4,)]
+    prompts = [[8, i] for i in range(4)]
+    alone = [Bench().generate(prompt, choices=ChoiceTree("abc", tokens, Letters.ends)).choices for prompt in prompts]
+    bench = Bench()
+    requests = [bench.submit(prompt, choices=ChoiceTree("abc", tokens, Letters.ends)) for prompt in prompts]
+    bench.run()
+    assert [r.result.result(0).choices for r in requests] == alone
+    assert bench.memory.calls[-1] == 4  # one place each, in one computation
+    bench.check()
+
+
+def test_a_request_that_is_cancelled_while_choices_are_scored_takes_no_other_with_it() -> None:
+    bench = Bench()
+    tree = ChoiceTree("abc", [(1, 2), (1, 3), (4,)], Letters.ends)
+    requests = [bench.submit([8, i], choices=tree) for i in range(3)]
+
+    def cancel_once() -> None:
+        scoring = [n for n in bench.scheduler._scratch if bench.memory.sequences.get(n)]
+        if scoring and not requests[1].cancel.is_set:
+            bench.scheduler.interrupt(requests[1])
+
+    bench.memory.before = cancel_once
+    bench.run()
+    with pytest.raises(Aborted):
+        requests[1].result.result(0)
+    expected = Bench().generate([8, 2], choices=tree).choices
+    assert requests[2].result.result(0).choices == expected
+    bench.check()
+
+
+def test_a_run_that_asks_for_one_thing_does_not_wait_for_the_bulk_of_another() -> None:
+    bench = Bench(running=2)
+    bulk = [bench.submit([1, 2, i], 6, scope="bulk", ignore_ends=True) for i in range(3, 11)]
+    for _ in range(4):
+        bench.scheduler.step()
+    one = bench.submit([9, 9], 2, scope="one", ignore_ends=True)
+    while not one.result.done():
+        bench.scheduler.step()
+    assert sum(r.result.done() for r in bulk) <= 2
+
+
+def test_two_runs_get_the_same_share_and_who_was_away_gets_no_more() -> None:
+    bench = Bench(running=2)
+    early = [bench.submit([1, 2, i], 8, scope="early", ignore_ends=True) for i in range(3, 15)]
+    for _ in range(30):
+        bench.scheduler.step()
+    done = sum(r.result.done() for r in early)
+    late = [bench.submit([7, 8, i], 8, scope="late", ignore_ends=True) for i in range(3, 15)]
+    for _ in range(32):
+        bench.scheduler.step()
+    new_early, new_late = sum(r.result.done() for r in early) - done, sum(r.result.done() for r in late)
+    assert abs(new_early - 2 - new_late) <= 1  # two were under way
+
+
+def test_within_a_run_the_deepest_call_goes_first() -> None:
+    bench = Bench(running=1)
+    bench.submit([1], 2, ignore_ends=True)
+    bench.scheduler.step()
+    shallow, deep = bench.submit([2], 2, ignore_ends=True, depth=1), bench.submit([3], 2, ignore_ends=True, depth=2)
+    while not deep.result.done():
+        bench.scheduler.step()
+    assert not shallow.result.done()
+
+
+def test_the_order_forgets_a_run_that_has_ended() -> None:
+    bench = Bench()
+    for scope in ("a", "b"):
+        bench.generate([1, 2], 2, scope=scope)
+    assert not bench.scheduler._fair._given

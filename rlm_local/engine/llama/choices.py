@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from rlm_local.engine.llama.reply import ChoiceProbability, log_softmax
 from rlm_local.engine.llama.sampler import Logits
 
 Place = tuple[int, ...]  # tokens after the prompt
+T = TypeVar("T")
 
 
 class ChoiceTree:
@@ -64,14 +66,14 @@ class ChoiceTree:
             yield (*tokens, -1)
 
 
-def groups(paths: Sequence[Place], *, tokens: int, count: int) -> Iterable[list[Place]]:
-    """Yield the paths in runs of at most `count` paths and `tokens` tokens together."""
-    run: list[Place] = []
-    for path in paths:
-        if run and (len(run) == count or sum(map(len, run)) + len(path) > tokens):
+def groups(work: Sequence[tuple[T, Place]], *, tokens: int, count: int) -> Iterable[list[tuple[T, Place]]]:
+    """Yield pieces of work in runs of at most `count` pieces and `tokens` tokens together."""
+    run: list[tuple[T, Place]] = []
+    for whose, path in work:
+        if run and (len(run) == count or sum(len(p) for _, p in run) + len(path) > tokens):
             yield run
             run = []
-        run.append(path)
+        run.append((whose, path))
     if run:
         yield run
 

@@ -22,7 +22,7 @@ from rlm_local.engine.llama.scheduler import Scheduler
 from rlm_local.engine.llama.template import ChatTemplate, encode
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 
-SCRATCH = 16  # sequence numbers kept for scoring choices
+SCRATCH = 64  # sequence numbers kept for scoring choices: as many places at a time
 
 
 class Service:
@@ -139,6 +139,7 @@ class Service:
             stops=ask.stops,
             scope=ask.scope,
             priority=ask.priority,
+            depth=ask.depth,
             deadline_s=ask.deadline_s,
             top_logprobs=ask.top_logprobs,
             ignore_ends=ask.ignore_ends,

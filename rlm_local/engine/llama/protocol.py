@@ -20,7 +20,7 @@ Body: TypeAlias = Mapping[str, Any]
 
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 _COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "stream_options", "n", "stop", "logprobs"}
-_COMMON |= {"cache_salt", "priority", "deadline_s", "ignore_eos"}
+_COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos"}
 _CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs"}
 _TEXT = _COMMON | {"prompt"}
 _DETOKENIZE = frozenset({"model", "tokens"})
@@ -45,6 +45,7 @@ class Ask:
     top_logprobs: int | None = None  # None: no log-probabilities
     scope: str = ""  # `cache_salt`: requests of different scopes share nothing
     priority: int = 0  # smaller goes first
+    depth: int = 0  # levels below the root of a run; among requests of a scope the deepest goes first
     deadline_s: float | None = None  # from when the request was read
     ignore_ends: bool = False
 
@@ -119,6 +120,7 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
         top_logprobs=top_logprobs,
         scope=_string(body, "cache_salt") if body.get("cache_salt") is not None else "",
         priority=_integer(body, "priority", 0, low=-(1 << 31)) or 0,
+        depth=_integer(body, "depth", 0, low=0) or 0,
         deadline_s=None if deadline is None else _number(body, "deadline_s", 0.0, low=1e-3, high=1e6),
         ignore_ends=ignore_ends,
     )

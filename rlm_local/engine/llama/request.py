@@ -35,6 +35,7 @@ class Job:
     stops: tuple[str, ...] = ()
     scope: str = ""  # requests of different scopes share nothing
     priority: int = 0  # smaller goes first
+    depth: int = 0  # levels below the root of its run; among equals the deepest goes first
     deadline_s: float | None = None  # from when the scheduler is given the job
     top_logprobs: int | None = None  # None: no log-probabilities
     ignore_ends: bool = False  # an end token is a token like any other
@@ -62,7 +63,7 @@ class Request:
         self._tip: Node | None = None
         self.cached = 0
         self.arrived = 0.0  # the scheduler's clock, seconds
-        self.order = (job.priority, 0)  # then by arrival
+        self.arrival = 0  # the scheduler's count of requests
         self.reply: list[int] = []  # drawn tokens, an end token included
         self._vocabulary = vocabulary
         self._on_text = on_text
@@ -77,6 +78,18 @@ class Request:
         """Where it computes. Only an admitted request has one."""
         assert self._tip is not None
         return self._tip
+
+    @property
+    def run(self) -> str:
+        return self.job.scope
+
+    @property
+    def priority(self) -> int:
+        return self.job.priority
+
+    @property
+    def depth(self) -> int:
+        return self.job.depth
 
     @property
     def is_admitted(self) -> bool:

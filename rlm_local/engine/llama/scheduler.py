@@ -8,13 +8,13 @@ two are computations of their own, so a reply's token never goes through the ker
 from __future__ import annotations
 
 import time
-from bisect import insort
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
 from rlm_local.engine.llama.choices import Place, groups
 from rlm_local.engine.llama.compute import Computation, Part
+from rlm_local.engine.llama.fair import FairOrder
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, DeadlinePassed, NoRoom
 from rlm_local.engine.llama.metrics import Metrics
 from rlm_local.engine.llama.pace import Pace
@@ -47,6 +47,7 @@ class Scheduler:
         self._scratch = scratch
         self._clock = clock
         self._pace = Pace(computation.batch)
+        self._fair = FairOrder()
         self._waiting: list[Request] = []
         self._running: list[Request] = []
         self._arrivals = 0
@@ -62,8 +63,9 @@ class Scheduler:
             return
         self._arrivals += 1
         request.arrived = self._clock()
-        request.order = (request.job.priority, self._arrivals)
-        insort(self._waiting, request, key=lambda r: r.order)
+        request.arrival = self._arrivals
+        self._fair.joined(request.run)
+        self._waiting.append(request)
 
     def interrupt(self, request: Request) -> None:
         """Cancel a request, from any thread; a computation that it takes part in ends within milliseconds."""
@@ -99,7 +101,7 @@ class Scheduler:
                           else Aborted(f"cancelled after {spent}"))  # fmt: skip
 
     def _admit(self) -> None:
-        for request in tuple(self._waiting):
+        for request in sorted(self._waiting, key=self._fair.turn):
             if len(self._running) == self._running_max:
                 return
             job = request.job
@@ -111,7 +113,7 @@ class Scheduler:
                 return  # nobody overtakes for being small, or the large would never run
             self._waiting.remove(request)
             request.admit(self._tree.open(job.scope, job.prompt))
-            insort(self._running, request, key=lambda r: r.order)
+            self._running.append(request)
             self.metrics.admitted(len(job.prompt), request.cached, waited_s=self._clock() - request.arrived)
 
     def _will_share(self, request: Request, other: Request) -> int:
@@ -137,9 +139,7 @@ class Scheduler:
                 self._draw(request, logits)
         self.metrics.drew(len(writing), self._clock() - began)
         # The rows live until the next computation, which scoring needs: so it keeps what it wants of them.
-        scoring = [(r, r.job.choices.at((), row)) for r, row in zip(writing, rows, strict=True) if r.job.choices]
-        for request, steps in scoring:
-            self._score(request, steps)
+        self._score({r: r.job.choices.at((), row) for r, row in zip(writing, rows, strict=True) if r.job.choices})
 
     def _draw(self, request: Request, logits: Logits) -> None:
         try:
@@ -148,32 +148,39 @@ class Scheduler:
         except EngineError as error:  # a grammar that went beyond its limits
             self._end(request, error)
 
-    def _score(self, request: Request, steps: dict[Place, float]) -> None:
-        """Compute what the choices need beyond the prompt, and finish the request."""
-        choices, tip = request.job.choices, request.tip
-        assert choices is not None  # the caller looked
+    def _score(self, steps: dict[Request, dict[Place, float]]) -> None:
+        """Compute what choices need beyond their prompts, many requests at a time, and finish the requests."""
+        work = [(r, path) for r in steps if r.job.choices for path in r.job.choices.paths]
         most = min(self._computation.batch, self._computation.outputs)
-        for group in groups(choices.paths, tokens=most, count=len(self._scratch)):
+        for group in groups(work, tokens=most, count=len(self._scratch)):
+            self._score_together(group, steps)
+        for request, found in steps.items():
+            if request.job.choices and not request.result.done():
+                request.choose(request.job.choices.probabilities(found))
+                self._end(request, None)
+
+    def _score_together(self, group: Sequence[tuple[Request, Place]], steps: dict[Request, dict[Place, float]]) -> None:
+        """Compute some requests' places in one go, and add what follows there to their steps."""
+        while group := [(r, path) for r, path in group if not r.result.done()]:
             numbers = self._scratch[: len(group)]
-            for number in numbers:
-                self._computation.share(tip.sequence, number, 0, tip.end)
-            parts = [Part(n, tip.end, path, len(path)) for n, path in zip(numbers, group, strict=True)]
-            rows = self._compute([request], parts, keep=False)
-            if rows is not None:
-                places = [path[: size + 1] for path in group for size in range(len(path))]
-                for place, logits in zip(places, rows, strict=True):
-                    steps |= choices.at(place, logits)
+            for number, (request, _) in zip(numbers, group, strict=True):
+                self._computation.share(request.tip.sequence, number, 0, request.tip.end)
+            parts = [Part(n, r.tip.end, path, len(path)) for n, (r, path) in zip(numbers, group, strict=True)]
+            rows = self._compute([r for r, _ in group], parts, keep=False)
             for number in numbers:
                 self._computation.remove(number, 0)
-            if rows is None:
-                self._end(request, Aborted("cancelled while its choices were scored"))
+            if rows is not None:
+                places = [(r, path[: size + 1]) for r, path in group for size in range(len(path))]
+                for (request, place), logits in zip(places, rows, strict=True):
+                    assert request.job.choices is not None  # _score looked
+                    steps[request] |= request.job.choices.at(place, logits)
                 return
-        request.choose(choices.probabilities(steps))
-        self._end(request, None)
+            for request in {r for r, _ in group if r.cancel.is_set and not r.result.done()}:
+                self._end(request, Aborted("cancelled while its choices were scored"))
 
     def _read(self) -> None:
         """Compute a piece of the prompts that are not read yet, as much as those who write can wait for."""
-        reading = [r for r in self._running if not r.is_read]
+        reading = sorted((r for r in self._running if not r.is_read), key=self._fair.turn)
         if not reading:
             return
         unread = sum(len(r.job.prompt) - 1 - r.position for r in reading)
@@ -191,7 +198,7 @@ class Scheduler:
     def _compute(self, requests: Sequence[Request], parts: Sequence[Part], *, keep: bool = True) -> list[Logits] | None:
         """Compute the parts of these requests and note it in the tree; None when it must be tried again.
 
-        keep: False for what is not to stay.
+        requests: one for each part. keep: False for what is not to stay.
         """
         count = sum(len(part.tokens) for part in parts)
         if not self._tree.make_room(count):
@@ -211,7 +218,7 @@ class Scheduler:
             return None
         except EngineError as error:
             self._undo(parts)
-            for request in requests:
+            for request in dict.fromkeys(requests):
                 self._end(request, error)
             return None
         finally:
@@ -220,8 +227,9 @@ class Scheduler:
         writing = any(part.wanted for part in parts)
         self.metrics.step(count, took_s, writing=writing)
         self._pace.took(count, took_s, writing=writing)
-        if keep:
-            for request, part in zip(requests, parts, strict=True):
+        for request, part in zip(requests, parts, strict=True):
+            self._fair.gave(request.run, len(part.tokens))
+            if keep:
                 self._tree.grow(request.tip, part.tokens)
         return rows
 
@@ -230,8 +238,8 @@ class Scheduler:
             self._computation.remove(part.sequence, part.start)
 
     def _shed(self, requests: Sequence[Request], why: str) -> None:
-        """End the request that came last, so that the others go on."""
-        self._end(max(requests, key=lambda r: r.order), NoRoom(why))
+        """End the request whose turn is last, so that the others go on."""
+        self._end(max(requests, key=self._fair.turn), NoRoom(why))
 
     def _end(self, request: Request, error: Exception | None) -> None:
         if request.is_admitted:
@@ -239,6 +247,7 @@ class Scheduler:
             self._tree.close(request.tip)
         else:
             self._waiting.remove(request)
+        self._fair.left(request.run)
         if error is not None:
             request.fail(error)
         self.metrics.ended(error, written=len(request.reply))
