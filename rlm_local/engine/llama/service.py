@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = Model(args.weights)
         context = Context(model, cells=args.cells, sequences=SEQUENCES, threads=args.threads)
-        service = Service(model, context, name=args.model, window_tokens=args.ctx, sequences=SEQUENCES)
+        service = Service(model, context, name=args.model, window_tokens=args.ctx)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
