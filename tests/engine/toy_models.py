@@ -129,6 +129,7 @@ def _write(path: Path, architecture: str, weights: _Weights, sizes: dict[str, Va
         "tokenizer.ggml.merges": ["\u0120 \u0120"],  # the list may not be empty; this one makes no token
         "tokenizer.ggml.eos_token_id": _BYTES,
         "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": "{% for message in messages %}{{ message.content }}\n{% endfor %}",
     }
     path.write_bytes(gguf(keys, weights.tensors))
     return path
