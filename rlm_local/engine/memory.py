@@ -10,6 +10,7 @@ from rlm_local.errors import ConfigError, EngineUnavailable
 
 # Prefixes that can be told apart: as many as llama.cpp takes. Each costs a row of logits (0.6 MiB at 151,936 tokens).
 SEQUENCES = 256
+STATES = 32  # of sequences that cannot share: as many as run together then
 # What llama.cpp and Python take besides weights, cells and states.
 BUFFERS_BYTES = 512 << 20
 
@@ -35,7 +36,7 @@ class Footprint:
 
 def footprint(shape: ModelShape, cells: int) -> Footprint:
     """Return what an engine takes that keeps `cells` tokens."""
-    return Footprint(shape.weights_bytes, shape.kv_bytes_per_token, cells, shape.state_bytes * SEQUENCES)
+    return Footprint(shape.weights_bytes, shape.kv_bytes_per_token, cells, shape.state_bytes * STATES)
 
 
 def cells_for(

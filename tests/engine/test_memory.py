@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm_local.engine.llama.gguf import ModelShape
-from rlm_local.engine.memory import BUFFERS_BYTES, SEQUENCES, available_bytes, cells_for, footprint
+from rlm_local.engine.memory import BUFFERS_BYTES, STATES, available_bytes, cells_for, footprint
 from rlm_local.errors import ConfigError
 from rlm_local.jail import cgroup
 
@@ -133,5 +133,5 @@ def test_cells_that_are_asked_for_are_what_is_kept_but_never_less_than_a_window(
 
 def test_a_state_is_paid_for_each_sequence_and_needs_no_cells() -> None:
     shape = ModelShape("mamba", 8192, weights_bytes=GIB, kv_bytes_per_token=0, state_bytes=1 << 20)
-    assert footprint(shape, 100).total_bytes == GIB + (SEQUENCES << 20) + BUFFERS_BYTES
+    assert footprint(shape, 100).total_bytes == GIB + (STATES << 20) + BUFFERS_BYTES
     assert cells_for(shape, "m", window_tokens=4096, available_bytes=2 * GIB) == 8192

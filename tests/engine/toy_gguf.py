@@ -16,7 +16,10 @@ _LAYOUTS = {str: 8, bool: 7, int: 4, float: 6}
 
 
 def gguf(keys: Mapping[str, Value], tensors: Tensors | None = None) -> bytes:
-    """Return a file of version 3. An int becomes a u32, a float an f32; a tensor's first axis varies slowest."""
+    """Return a file of version 3. An int becomes a u32, or an i32 in a list, and a float an f32.
+
+    A tensor's last axis is what llama.cpp calls its first.
+    """
     tensors = tensors or {}
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     head += b"".join(_text(name) + _value(value) for name, value in keys.items())
@@ -37,7 +40,7 @@ def _text(value: str) -> bytes:
 
 def _value(value: Value) -> bytes:
     if isinstance(value, list):
-        kind = _LAYOUTS[type(value[0])]
+        kind = 5 if type(value[0]) is int else _LAYOUTS[type(value[0])]
         return struct.pack("<IIQ", 9, kind, len(value)) + b"".join(map(_scalar, value))
     return struct.pack("<I", _LAYOUTS[type(value)]) + _scalar(value)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Message, Send
 
 from rlm_local.engine.llama.answers import DONE, Shape, error_body, event, shown_size
 from rlm_local.engine.llama.intake import Service
@@ -33,8 +35,11 @@ from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 MAX_BODY_BYTES = 64 << 20
 
 
-def application(service: Service) -> Starlette:
-    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "code"}}."""
+def application(service: Service, *, stalled_s: float) -> Starlette:
+    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "code"}}.
+
+    stalled_s: a stream whose reader takes nothing for so long is ended.
+    """
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -64,7 +69,7 @@ def application(service: Service) -> Starlette:
         shape = Shape.new(service.name, chat=chat)
         if ask.stream:
             events = _events(service, shape, jobs, with_usage=ask.stream_usage)
-            return StreamingResponse(events, media_type="text/event-stream")
+            return _Stream(events, stalled_s)
         return JSONResponse(shape.whole(await _replies(service, request, jobs)))
 
     async def chat(request: Request) -> Response:
@@ -119,8 +124,31 @@ async def _replies(service: Service, request: Request, jobs: list[Job]) -> list[
         gone.cancel()
 
 
-async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncIterator[bytes]:
-    """Yield the events of a stream. Starlette closes this when the caller hangs up, which ends the replies."""
+class _Stream(StreamingResponse):
+    """Server-sent events, for a reader who takes them.
+
+    What he leaves lying is at most one reply and the socket's buffers. When he takes nothing for `stalled_s`, the
+    reply is ended and the connection closed, so that many of his kind cannot fill the memory.
+    """
+
+    def __init__(self, events: AsyncGenerator[bytes, None], stalled_s: float) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._events = events
+        self._stalled_s = stalled_s
+
+    async def stream_response(self, send: Send) -> None:
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._stalled_s):
+                await send(message)
+
+        # Closed here: a generator that is left at a yield would end its replies only when it is collected.
+        async with aclosing(self._events):
+            with suppress(TimeoutError):  # uvicorn closes the connection of a response that was not completed
+                await super().stream_response(send_in_time)
+
+
+async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncGenerator[bytes, None]:
+    """Yield the events of a stream. Closing it, as when the caller hangs up, ends the replies."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[tuple[int, _Piece | Generated | EngineError]] = asyncio.Queue()
 

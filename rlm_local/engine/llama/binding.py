@@ -21,11 +21,14 @@ from rlm_local.engine.llama.compute import Part
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
 from rlm_local.engine.llama.kernels import reorders_weights
 from rlm_local.engine.llama.sampler import Logits
+from rlm_local.engine.memory import STATES
 from rlm_local.errors import EngineError, EngineRefused
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _WARN, _CONTINUED = 3, 5  # ggml_log_level
 _complaints: deque[str] = deque(maxlen=20)
+# Windows in a cache of their own kind, whose full size does not keep every cell (llama_model::create_memory).
+_OWN_WINDOWS = frozenset({"deepseek4", "dflash", "dots3note", "minimax-m3"})
 
 
 class WeightsError(EngineError):
@@ -79,15 +82,21 @@ class Model:
     def unshareable(self) -> str:
         """Why the memory of this model cannot be cut at any token and shared, or an empty string.
 
-        Recurrent state cannot be rewound, and a sliding window has forgotten what a prefix needs.
+        Recurrent state cannot be rewound. A sliding window forgets what a prefix needs; see Context for how
+        most such models are kept from it.
         """
         if api.llama_model_is_recurrent(self.handle):
             return "its state is recurrent"
         if api.llama_model_is_hybrid(self.handle):
             return "it is a hybrid of attention and recurrent state"
-        if window := api.llama_model_n_swa(self.handle):
-            return f"its attention slides over {window} tokens"
+        if self.window and self._architecture() in _OWN_WINDOWS:
+            return f"its attention slides over {self.window} tokens in a cache of its own kind"
         return ""
+
+    @property
+    def window(self) -> int:
+        """Tokens over which some layers' attention slides; 0 for a model that sees all in every layer."""
+        return int(api.llama_model_n_swa(self.handle))
 
     def tokenize(self, text: str, *, special: bool) -> list[int]:
         """Return the tokens of `text`, without a token of our own at either end.
@@ -136,6 +145,11 @@ class Model:
     def close(self) -> None:
         api.llama_model_free(self.handle)
 
+    def _architecture(self) -> str:
+        name = ctypes.create_string_buffer(64)
+        api.llama_model_meta_val_str(self.handle, b"general.architecture", name, len(name))
+        return name.value.decode("utf-8", "replace")
+
     def _end_tokens(self) -> frozenset[int]:
         named = {api.llama_vocab_eos(self._vocab), api.llama_vocab_eot(self._vocab)}
         others = {token for token in range(self.vocab_size) if api.llama_vocab_is_eog(self._vocab, token)}
@@ -148,6 +162,7 @@ class Context:
     """The cells (one token each) of a model's memory, shared by all sequences, and the computation on them.
 
     cells: tokens that all sequences together may hold; a token shared by several counts once.
+    sequences: at most so many; the attribute says how many may be used.
     batch: most tokens of one compute() call; outputs: most of them whose logits are wanted (as many as sequences).
     One thread at a time.
     """
@@ -156,6 +171,14 @@ class Context:
         params = api.llama_context_default_params()
         params.n_ctx = cells
         params.n_batch = params.n_ubatch = batch
+        # Where attention slides, a full-size cache keeps every cell, but gives one that lies behind the window of
+        # the only sequence that holds it to whoever looks for room (llama_kv_cache::find_slot); a prefix cut there
+        # would then have holes. So every sequence has a twin that holds the same cells.
+        params.swa_full = True
+        if model.unshareable:
+            sequences = min(sequences, STATES)
+        self._twins = model.window > 0 and not model.unshareable
+        self.sequences = sequences // 2 if self._twins else sequences
         params.n_seq_max = sequences
         # A row of logits each, which the default would reserve for every token of a batch. Fewer than the
         # sequences abort the process (GGML_ASSERT in graph_reserve).
@@ -171,9 +194,9 @@ class Context:
             raise EngineError(f"llama.cpp made no context of {cells} cells: {_last_complaint()}")
         self._memory: Any = api.llama_get_memory(self._handle)
         self._vocab_size = model.vocab_size
-        self._batch = api.llama_batch_init(batch, 0, 1)
+        self._batch = api.llama_batch_init(batch, 0, 2)
         self.batch = batch
-        self.outputs = sequences
+        self.outputs = self.sequences
         self.cells: int = api.llama_n_ctx(self._handle)
 
     def obey(self, cancel: Cancel) -> None:
@@ -194,8 +217,9 @@ class Context:
             for i, token in enumerate(part.tokens):
                 batch.token[rows] = token
                 batch.pos[rows] = part.start + i
-                batch.n_seq_id[rows] = 1
+                batch.n_seq_id[rows] = 1 + self._twins
                 batch.seq_id[rows][0] = part.sequence
+                batch.seq_id[rows][1] = part.sequence + self.sequences  # not looked at unless there are twins
                 batch.logits[rows] = i >= first_wanted
                 if i >= first_wanted:
                     wanted.append(rows)
@@ -215,11 +239,14 @@ class Context:
     def share(self, source: int, target: int, start: int, end: int) -> None:
         """Let sequence `target` hold the tokens start..end of `source` too. Takes no cells."""
         api.llama_memory_seq_cp(self._memory, source, target, start, end)
+        if self._twins:
+            api.llama_memory_seq_cp(self._memory, source, target + self.sequences, start, end)
 
     def remove(self, sequence: int, start: int, end: int = -1) -> None:
         """Drop the tokens start..end (-1: all from start) of a sequence; cells that no other holds are free."""
-        if not api.llama_memory_seq_rm(self._memory, sequence, start, end):
-            raise EngineError(f"llama.cpp cannot cut sequence {sequence} at token {start}")
+        for number in (sequence, sequence + self.sequences) if self._twins else (sequence,):
+            if not api.llama_memory_seq_rm(self._memory, number, start, end):
+                raise EngineError(f"llama.cpp cannot cut sequence {number} at token {start}")
 
     def close(self) -> None:
         api.llama_batch_free(self._batch)

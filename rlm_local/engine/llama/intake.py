@@ -29,10 +29,10 @@ class Service:
     """One model, its memory, and the scheduler of requests to it.
 
     window_tokens: most tokens of one request, prompt and reply together.
-    sequences: of the context; prefixes that can be told apart, and a few for passing use.
+    The context's sequences are prefixes that can be told apart, and a few for passing use.
     """
 
-    def __init__(self, model: Model, context: Context, *, name: str, window_tokens: int, sequences: int) -> None:
+    def __init__(self, model: Model, context: Context, *, name: str, window_tokens: int) -> None:
         if window_tokens > min(model.context_tokens, context.cells):
             raise EngineError(
                 f"a window of {window_tokens} tokens was asked for, but {name} takes {model.context_tokens} "
@@ -51,9 +51,9 @@ class Service:
         if why := model.unshareable:
             sys.stderr.write(f"warning: {name} computes every prompt anew, because {why}\n")
         self._shares = not model.unshareable
-        own = sequences - SCRATCH
+        own = context.sequences - (SCRATCH if self._shares else 0)  # nothing is scored where nothing is shared
         tree = PrefixTree(context, cells=context.cells, sequences=own, reuse=self._shares)
-        self._scheduler = Scheduler(context, tree, scratch=range(own, sequences))
+        self._scheduler = Scheduler(context, tree, scratch=range(own, context.sequences))
         self._loop = DecodeLoop(self._scheduler)
         # llguidance needs a second for the vocabulary; it runs while the first prompt is computed.
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="grammar")

@@ -1,7 +1,7 @@
 """The CPU engine as a process: OpenAI's API for one model on a unix socket.
 
     python -m rlm_local.engine.llama.service --weights FILE --model NAME --socket PATH --ctx N --cells N
-                                             --threads N --lifeline-fd N
+                                             --threads N [--stalled-s S] [--lifeline-fd N]
 
 It ends on SIGTERM, and at once when the other end of the lifeline closes, however its parent died.
 """
@@ -28,6 +28,8 @@ from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.memory import SEQUENCES
 from rlm_local.errors import EngineError
 
+_BACKLOG = 4096
+
 
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
@@ -36,13 +38,13 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = Model(args.weights)
         context = Context(model, cells=args.cells, sequences=SEQUENCES, threads=args.threads)
-        service = Service(model, context, name=args.model, window_tokens=args.ctx, sequences=SEQUENCES)
+        service = Service(model, context, name=args.model, window_tokens=args.ctx)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     listener = _bind(args.socket)
     try:
-        _serve(service, listener)
+        _serve(service, listener, stalled_s=args.stalled_s)
     finally:
         args.socket.unlink(missing_ok=True)
         service.close()
@@ -61,15 +63,16 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _serve(service: Service, listener: socket.socket) -> None:
+def _serve(service: Service, listener: socket.socket, *, stalled_s: float) -> None:
     config = uvicorn.Config(
-        application(service),
+        application(service, stalled_s=stalled_s),
         access_log=False,
         log_level="warning",
         lifespan="off",
         server_header=False,
         timeout_keep_alive=86_400,  # a client that pauses between two calls must not find its connection closed
         timeout_graceful_shutdown=2,
+        backlog=_BACKLOG,
     )
     server = _Server(config, service.cancel_all)
     # uvicorn raises the signal again when it is done, for whoever had the handler before: we need no more.
@@ -86,7 +89,8 @@ def _bind(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(128)
+    # A connection that finds the queue full fails at once on a unix socket; the kernel bounds it (somaxconn).
+    listener.listen(_BACKLOG)
     return listener
 
 
@@ -112,6 +116,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--ctx", type=int, required=True, help="tokens of one request, prompt and reply")
     parser.add_argument("--cells", type=int, required=True, help="tokens kept in memory, all prefixes together")
     parser.add_argument("--threads", type=int, required=True, help="threads of one computation")
+    parser.add_argument("--stalled-s", type=float, default=60, help="a stream that is not read for so long is ended")
     parser.add_argument("--lifeline-fd", type=int, help="read end of a pipe that our parent holds open")
     return parser
 
