@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from grammars.bnf import bnf
 from grammars.language import read_language
 from grammars.lark import lark
 
@@ -13,7 +14,8 @@ ROOM = Path(__file__).resolve().parent
 
 def generated() -> dict[str, str]:
     """Return what each generated file must hold, by its name in this folder."""
-    return {"python.lark": lark(read_language())}
+    language = read_language()
+    return {"python.lark": lark(language), "python.gbnf": bnf(language)}
 
 
 def main() -> None:

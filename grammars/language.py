@@ -13,7 +13,7 @@ SOURCE = Path(__file__).resolve().parent / "python.grammar"
 LEVELS = 9  # blocks at 0, 4, ... 32 spaces
 BRACKETS = 9  # one inside the other
 FIELD_BRACKETS = 3  # one inside the other, in a field of an f-string
-_SPACES = {  # white space: on a line (a backslash continues it), in brackets, and in a field of an f-string
+SPACES = {  # white space: on a line (a backslash continues it), in brackets, and in a field of an f-string
     "L": r" {1,16}| {0,8}\\\n {0,40}",
     "B": r" {1,60}|( {0,60}(#[^`\x00-\x1f\x7f]*)?\n){1,4} {0,60}",
     "F": r" {1,4}",
@@ -167,7 +167,7 @@ def _copies(name: str, regex: str) -> Iterator[tuple[str, str]]:
         for level in range(1, LEVELS):
             yield name.replace("#", str(level)), regex.replace("<INDENT>", f" {{{4 * level}}}")
     elif "$" in name:
-        for kind, space in _SPACES.items():
+        for kind, space in SPACES.items():
             yield name.replace("$", f"_{kind}"), regex.replace("<W>", f"({space})").replace("<O>", f"({space})?")
     else:
         yield name, regex

@@ -6,10 +6,12 @@ import json
 
 from grammars.language import Language, references
 from grammars.notation import Alt, Chars, Lit, Node, Ref, Rep, Seq
+from rlm_local.grammar.distinct import CONDITION
 
-HEAD = (
-    "// Written by `python -m grammars.build` from python.grammar; do not edit. `start` is put in front by the state.\n"
-)
+HEAD = f"""\
+// Written by `python -m grammars.build` from python.grammar; do not edit. `start` is put in front by the state.
+// condition: {CONDITION}
+"""
 
 
 def lark(language: Language) -> str:

@@ -1,4 +1,7 @@
-"""Cells as roots write them, and cells that no Python compiles: one table for every dialect."""
+"""Cells as roots write them, and cells that no Python compiles: one table for every dialect.
+
+NAMED_TWICE does not compile either, but it takes more than rules to refuse it (rlm_local/grammar/distinct.py).
+"""
 
 from __future__ import annotations
 
@@ -14,3 +17,4 @@ def _cells(name: str) -> list[str]:
 
 ACCEPTED = _cells("cells_accepted.txt")
 REFUSED = _cells("cells_refused.txt")
+NAMED_TWICE = _cells("cells_named_twice.txt")
