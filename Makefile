@@ -14,7 +14,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check test-weights clean
+.PHONY: help setup demo test test-unit check test-weights bench-peers clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -42,6 +42,9 @@ check: $(DEV_STAMP) ## ruff, mypy and the floors
 
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done
+
+bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
+	@$(BIN)/python -m tools.peers
 
 clean: ## delete .venv and what the checks left; weights and built wheels stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The command line: `python -m bench run TASK` and `python -m bench grammar`, from a clone's root."""
+"""The command line: `python -m bench run TASK`, `grammar` and `engine`, from a clone's root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from bench.arms import ARMS
-from bench.engine import MEASUREMENTS, measure_engine
+from bench.engine.report import PAGE
+from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
 from bench.provenance import provenance
 from bench.report import summary_lines, write
@@ -21,6 +22,7 @@ from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
+STOPPED = 75  # EX_TEMPFAIL: the same command goes on
 DEFAULTS = Limits()
 
 
@@ -88,23 +90,42 @@ def run_command(
 
 
 @bench.command("engine")
-@click.argument("names", nargs=-1, type=click.Choice(list(MEASUREMENTS)))
-@click.option(
-    "--model", default="qwen2.5-coder-0.5b", help="Name or alias of a model card; its weights must be pulled."
-)
+@click.argument("names", nargs=-1, type=click.Choice(["all", *MEASUREMENTS]))
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for rows, report and chart.")
+@click.option("--model", default=None, help="Model card to measure on; each measurement has its own.")
 @click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, help="Share of the full number of requests.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
-def engine_command(names: tuple[str, ...], model: str, scale: float, out: Path | None) -> int:
-    """Measure the CPU engine: NAMES, or all. Reuse in counters, equal replies, and what batching gains in time."""
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, help="Repetitions of what is timed.")
+@click.option("--minutes", type=click.FloatRange(min=0), default=None, help="Begin nothing new after this long.")
+@click.option("--only", multiple=True, help="Measure only those whose name holds this text; may be repeated.")
+@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, help="Folder of the benchmark data.")
+def engine_command(
+    names: tuple[str, ...],
+    out: Path,
+    model: str | None,
+    scale: float,
+    rounds: int,
+    minutes: float | None,
+    only: tuple[str, ...],
+    data: Path,
+) -> int:
+    """Measure the CPU engine: NAMES, or all. What is in the folder already is not measured again.
+
+    The peers that it is compared with are those that `make bench-peers` has made ready.
+    """
     made = provenance(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
-    result = measure_engine(model, names or tuple(MEASUREMENTS), scale, made, lambda line: click.echo(line, err=True))
-    if out is not None:
-        result.write(out)
-    for line in result.text():
-        click.echo(line)
-    return 0
+    plan = Plan(
+        names=list(MEASUREMENTS) if not names or "all" in names else names,
+        folder=out,
+        data=data,
+        model=model,
+        scale=scale,
+        rounds=rounds,
+        minutes=float("inf") if minutes is None else minutes,
+        contestants=only,
+    )
+    is_whole = measure(plan, made, lambda line: click.echo(line, err=True))
+    click.echo(str(out / PAGE))
+    return 0 if is_whole else STOPPED
 
 
 @bench.command("grammar")
