@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
@@ -87,9 +87,9 @@ class Ours:
 async def our_engine(weights: Path, model: str, *, window: int, cells: int | None = None) -> AsyncIterator[Ours]:
     """Run our engine as the product does; cells: of its memory, by default as many as the product would take."""
     with TemporaryDirectory(prefix="rlm-bench-") as folder:
-        launch = plan(weights, model, window_tokens=window, runtime_dir=Path(folder), threads=None, log=None)
-        if cells is not None:
-            launch = replace(launch, cells=cells)
+        launch = plan(
+            weights, model, window_tokens=window, runtime_dir=Path(folder), kv_tokens=cells, threads=None, log=None
+        )
         process = EngineProcess(launch)
         try:
             await (await process.ready()).close()

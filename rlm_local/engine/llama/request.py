@@ -64,6 +64,7 @@ class Request:
         self.cached = 0
         self.arrived = 0.0  # the scheduler's clock, seconds
         self.arrival = 0  # the scheduler's count of requests
+        self.has_begun = False  # a computation took it in
         self.reply: list[int] = []  # drawn tokens, an end token included
         self._vocabulary = vocabulary
         self._on_text = on_text

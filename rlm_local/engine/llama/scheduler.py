@@ -207,6 +207,10 @@ class Scheduler:
         self._stop_step.clear()
         self._computing = frozenset(requests)
         began = self._clock()
+        for request in requests:
+            if not request.has_begun:
+                request.has_begun = True
+                self.metrics.began(began - request.arrived)
         try:
             rows = self._computation.compute(parts)
         except Aborted:
