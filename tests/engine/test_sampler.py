@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rlm_local.engine.llama.sampler import Sampler, Settings
+from rlm_local.engine.llama.sampler import Sampler, Settings, _pick
 
 VOCAB = 12
 LOGITS = np.array([2.0, 1.5, 1.4, 1.0, 0.5, 0.4, 0.0, -0.5, -1.0, -1.5, -2.0, -4.0], dtype=np.float32)
@@ -103,3 +103,16 @@ def test_a_large_vocabulary_is_cut_as_a_small_one() -> None:
     flat = np.zeros(20_000, dtype=np.float32)
     sampler = Sampler(Settings(temperature=1.0, top_p=0.9, seed=0))
     assert len(sampler._kept(np.exp(flat))) == 18_000
+
+
+@pytest.mark.parametrize("size", [1, 511, 512, 513, 5_000])
+def test_a_draw_by_blocks_meets_the_index_of_a_running_sum(size: int) -> None:
+    random = np.random.default_rng(size)
+    weights = random.random(size).astype(np.float32) * (random.random(size) < 0.3)
+    weights[-1] = 1.0
+    mass = np.cumsum(weights, dtype=np.float64)
+    for chance in [0.0, *random.random(500), np.nextafter(1, 0)]:
+        index = _pick(weights, float(chance))
+        assert weights[index] > 0
+        below = mass[index - 1] if index else 0.0
+        assert below - 1e-9 <= chance * mass[-1] <= mass[index] + 1e-9

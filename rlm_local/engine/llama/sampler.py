@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logits: TypeAlias = NDArray[np.float32]  # (vocab,)
+_BLOCK = 512  # tokens
 
 
 class TokenMask(Protocol):
@@ -82,7 +83,9 @@ class Sampler:
     def _draw(self, logits: Logits) -> int:
         if self._settings.greedy:
             return int(np.argmax(logits))
-        weights = np.exp((logits - logits.max()) / np.float32(self._settings.temperature))
+        weights = logits - logits.max()
+        weights /= np.float32(self._settings.temperature)
+        np.exp(weights, out=weights)
         if not self._settings.truncates:
             return _pick(weights, self._random.random())
         kept = self._kept(weights)
@@ -115,8 +118,19 @@ def _heaviest(weights: NDArray[np.float32], tokens: NDArray[np.intp], count: int
 
 
 def _pick(weights: NDArray[np.float32], chance: float) -> int:
-    """Return an index with probability in proportion to its weight; chance: uniform in [0, 1)."""
-    mass = np.cumsum(weights, dtype=np.float64)
-    # `right`, so that an index of no weight is never met; the product may round up to the total.
-    point = min(chance * mass[-1], np.nextafter(mass[-1], 0))
-    return int(np.searchsorted(mass, point, side="right"))
+    """Return an index with probability in proportion to its weight; chance: uniform in [0, 1).
+
+    By blocks, and then within one: a running sum over a whole vocabulary takes milliseconds, this 0.1.
+    """
+    blocks = np.add.reduceat(weights, np.arange(0, len(weights), _BLOCK), dtype=np.float64)
+    block, rest = _meet(np.cumsum(blocks), chance * blocks.sum())
+    begin = block * _BLOCK
+    return begin + _meet(np.cumsum(weights[begin : begin + _BLOCK], dtype=np.float64), rest)[0]
+
+
+def _meet(mass: NDArray[np.float64], point: float) -> tuple[int, float]:
+    """Return where a running sum first exceeds `point`, and how far beyond the sum before that point is."""
+    # `right`, so that an index of no weight is never met; rounding may have put the point beyond the total.
+    point = min(point, float(np.nextafter(mass[-1], 0)))
+    index = int(np.searchsorted(mass, point, side="right"))
+    return index, point - (float(mass[index - 1]) if index else 0.0)
