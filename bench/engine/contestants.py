@@ -19,25 +19,22 @@ _PASSIVE = {"OMP_WAIT_POLICY": "passive"}
 def peer_settings(threads: int) -> dict[str, list[Settings]]:
     """Return what is tried for each peer.
 
-    llama-server: prompts are shared within a slot only, so few slots compute a shared prefix seldom and many write
-    together. A slot's prompt that gives way goes to a cache in memory (--cache-ram, on by default) and comes back
-    from there. llama_cpp.server: one slot; --cache keeps the states of earlier prompts.
+    llama-server shares prompts within a slot only: few slots compute a shared prefix seldom, many write together. A
+    slot that takes another prompt leaves the old one in memory outside (--cache-ram, on by default), from where it
+    comes back; with --kv-unified idle slots are cleared into it too. Not tried is --cache-reuse, which finds again what
+    moved within a prompt: nothing here moves. llama_cpp.server has one slot; --cache keeps states of earlier prompts.
     """
     common = f"--threads {threads} --threads-batch {threads} --flash-attn on --no-ui --log-verbosity 1"
-    slots = {1: 8192, 2: 8192, 4: 16384, 8: 16384, 16: 32768, 32: 49152}
-    server = [Settings(f"--parallel {n} --ctx-size {size} --kv-unified {common}") for n, size in slots.items()]
-    server += [
-        Settings(f"--parallel 1 --ctx-size 8192 --kv-unified {common}", _PASSIVE),
-        Settings(f"--parallel 8 --ctx-size 16384 --kv-unified {common}", _PASSIVE),
-        Settings(f"--parallel 8 --ctx-size 16384 --kv-unified --cache-reuse 64 {common}"),
-        Settings(f"--parallel 8 --ctx-size 16384 --kv-unified --ubatch-size 256 {common}"),
-    ]
+    slots = {n: f"--parallel {n} --ctx-size {n * WINDOW} --no-kv-unified {common}" for n in (1, 2, 4, 8)}
+    unified = f"--parallel 8 --ctx-size {8 * WINDOW} --kv-unified {common}"
+    server = [Settings(f"slots: {n}", arguments) for n, arguments in slots.items()]
+    server += [Settings("slots: 1, passive", slots[1], _PASSIVE), Settings("slots: 8, unified", unified)]
     single = f"--n_ctx {WINDOW} --n_threads {threads} --n_threads_batch {threads} --interrupt_requests False"
+    single += " --flash_attn True"
     python = [
-        Settings(single),
-        Settings(single, _PASSIVE),
-        Settings(f"{single} --flash_attn True"),
-        Settings(f"{single} --cache True --cache_size 4294967296"),
+        Settings("one slot", single),
+        Settings("one slot, passive", single, _PASSIVE),
+        Settings("one slot, states kept", f"{single} --cache True --cache_size 4294967296"),
     ]
     return {"llama-server": server, "llama_cpp.server": python}
 
@@ -45,7 +42,7 @@ def peer_settings(threads: int) -> dict[str, list[Settings]]:
 def named_settings(bench: Bench) -> dict[str, tuple[str, Settings]]:
     """Return the contestants that are peers: name, to peer and settings."""
     tried = peer_settings(len(os.sched_getaffinity(0)))
-    return {f"{peer} {settings}": (peer, settings) for peer in bench.peers for settings in tried[peer]}
+    return {f"{peer}, {settings.name}": (peer, settings) for peer in bench.peers for settings in tried[peer]}
 
 
 def timed_contestants(bench: Bench, round_: int, rows: Sequence[Row]) -> list[str]:
@@ -59,12 +56,20 @@ def best_settings(rows: Sequence[Row]) -> list[str]:
     """Return the contestant of each peer that was fastest in the first round."""
     best: dict[str, Row] = {}
     for row in rows:
-        peer = row.contestant.partition(" ")[0]
+        peer = row.contestant.partition(",")[0]
         if row.round > 1 or "wall_s" not in row.figures or row.contestant == OURS:
             continue
         if peer not in best or row.figures["wall_s"] < best[peer].figures["wall_s"]:
             best[peer] = row
     return [row.contestant for row in best.values()]
+
+
+def described(bench: Bench, name: str) -> dict[str, str]:
+    """Return what stands behind a contestant: its version and its settings."""
+    if name == OURS:
+        return {"server": "rlm-local", "settings": "as the product starts it"}
+    peer, settings = bench.peers[named_settings(bench)[name][0]], named_settings(bench)[name][1]
+    return {"server": f"{peer.name} {peer.version} (ggml {peer.ggml})", "settings": str(settings)}
 
 
 def contestant(bench: Bench, name: str) -> AbstractAsyncContextManager[Server]:

@@ -11,7 +11,6 @@ from bench.engine.contestants import OURS, best_settings
 from bench.engine.measurement import Measurement
 from bench.engine.rows import Row
 from bench.engine.timing import floor_s, walls_of
-from tools.peers import found_peers
 
 PAGE, CHART = "report.md", "time.svg"
 TIMED = ("fan-out", "trace", "classify")
@@ -38,7 +37,7 @@ def _of(rows: Sequence[Row], name: str) -> list[Row]:
 
 def _panel(measurement: Measurement, rows: Sequence[Row]) -> Panel | None:
     bars = [
-        Bar(name.partition(" ")[0], median(walls))
+        Bar(name.partition(",")[0], median(walls))
         for name in (OURS, *best_settings(rows))
         if (walls := walls_of(rows, name))
     ]
@@ -56,7 +55,8 @@ def _provenance(rows: Sequence[Row]) -> list[str]:
                 known.append(value)
     if began := facts.get("began"):
         facts["began"] = [f"{min(began)} to {max(began)}"]
-    facts["peers"] = [f"{p.name} {p.version} (ggml {p.ggml})" for p in found_peers().values()] or ["none"]
+    servers = {row.figures["server"] for row in rows if "server" in row.figures} - {"rlm-local"}
+    facts["peers"] = sorted(servers) or ["none"]
     return [
         "## Made with",
         "",

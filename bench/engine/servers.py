@@ -106,6 +106,7 @@ async def our_engine(weights: Path, model: str, *, window: int, cells: int | Non
 class Settings:
     """How a peer is started: its command line beyond model and port, and what its environment says."""
 
+    name: str  # what is particular about it
     arguments: str
     environ: Mapping[str, str] = field(default_factory=dict)
 

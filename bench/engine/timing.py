@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any, TypeAlias
 
 from bench.engine.bare import measured
-from bench.engine.contestants import BARE, OURS, best_settings, contestant, timed_contestants
+from bench.engine.contestants import BARE, OURS, best_settings, contestant, described, timed_contestants
 from bench.engine.measurement import Bench, Figures, Measurement
 from bench.engine.rows import Row
 from bench.engine.servers import Server
@@ -27,7 +27,7 @@ def timed(name: str, title: str, workload: Workload, rows: Callable[[Bench], Seq
             return dict(await measured(bench.weights, sorted({*rows(bench), WIDEST}), BARE[who]))
         async with contestant(bench, who) as server:
             await server.write("Begin", out=1)  # the first request of a process pays for pages that are not there yet
-            return asdict(await workload(server, bench))
+            return asdict(await workload(server, bench)) | described(bench, who)
 
     return Measurement(name, title, MODEL, timed_contestants, run, report, repeated=True)
 
@@ -50,7 +50,8 @@ def report(rows: Sequence[Row]) -> list[str]:
             f"| {name} | {median(walls[name]):.1f} s | {spread} | {f['prompt_tokens']:,}, {reused} "
             f"| {f['completion_tokens']:,} |"
         )
-    return [*lines, "", *_verdict(rows, walls)]
+    settings = {r.contestant: r.figures["settings"] for r in servers.values() if r.contestant != OURS}
+    return [*lines, "", *_verdict(rows, walls), "", *(f"- `{who}`: `{what}`" for who, what in settings.items())]
 
 
 def walls_of(rows: Sequence[Row], who: str) -> list[float]:

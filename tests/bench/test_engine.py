@@ -105,20 +105,28 @@ def test_a_row_comes_back_from_its_folder_as_it_went_in(tmp_path: Path) -> None:
 
 
 def test_the_report_names_the_ratio_to_the_best_peer_and_the_share_of_the_floor(tmp_path: Path) -> None:
-    told = {"requests": 32, "prompt_tokens": 30_752, "cached_tokens": 29_016, "completion_tokens": 1_024}
+    told = {
+        "requests": 32,
+        "prompt_tokens": 30_752,
+        "cached_tokens": 29_016,
+        "completion_tokens": 1_024,
+        "settings": "-x",
+    }
     rows = [
         row("bare loop", read={"256": 100.0}, written={"32": 50.0}),
         row("ours", wall_s=40.0, work={"read": 1_600, "written": {"32": 1_000}}, **told),
-        row("llama-server --parallel 8", wall_s=100.0, work={}, **told),
-        row("llama-server --parallel 1", wall_s=80.0, work={}, **told),
-        row("llama_cpp.server", wall_s=160.0, work={}, **told | {"cached_tokens": None}),
+        row("llama-server, slots: 8", wall_s=100.0, work={}, **told),
+        row("llama-server, slots: 1", wall_s=80.0, work={}, **told),
+        row("llama_cpp.server, one slot", wall_s=160.0, work={}, **told | {"cached_tokens": None}),
     ]
     write_report(tmp_path, MEASUREMENTS, rows)
     page = (tmp_path / PAGE).read_text()
-    assert "Ours / best peer: **0.50** (`llama-server --parallel 1`)" in page
-    assert "Ours / `llama_cpp.server`: 0.25" in page
+    assert "Ours / best peer: **0.50** (`llama-server, slots: 1`)" in page
+    assert "Ours / `llama_cpp.server, one slot`: 0.25" in page
     assert "Floor at the batch sizes used: 36.0 s, share reached **0.90**" in page
-    assert page.index("| ours |") < page.index("| llama-server --parallel 1 |") < page.index("| llama_cpp.server |")
+    assert (
+        page.index("| ours |") < page.index("| llama-server, slots: 1 |") < page.index("| llama_cpp.server, one slot |")
+    )
 
 
 def test_a_chart_is_xml_and_its_bars_are_as_long_as_their_values() -> None:
