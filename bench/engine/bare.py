@@ -1,6 +1,6 @@
 """What the machine can do at most: llama_decode in a bare loop, with no scheduler, no sampling and no HTTP.
 
-    python -m bench.engine.bare WEIGHTS ROWS...
+    python -m bench.engine.bare WEIGHTS plain|reordered ROWS...
 
 A process of its own, because how OpenMP's threads wait is settled when they start.
 """
@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rlm_local.engine.llama.binding import Context, Model
@@ -23,14 +23,14 @@ CHUNKS = (256, 512)  # prompt tokens of one computation
 
 
 def main() -> None:
-    rows = sorted({int(each) for each in sys.argv[2:]})
+    rows = sorted({int(each) for each in sys.argv[3:]})
     threads = len(os.sched_getaffinity(0))
-    print(json.dumps(rates(Path(sys.argv[1]), rows, threads)))
+    model = Model(Path(sys.argv[1]), reordered=sys.argv[2] == "reordered")
+    print(json.dumps(rates(model, rows, threads)))
 
 
-def rates(weights: Path, rows: Sequence[int], threads: int) -> dict[str, dict[str, float]]:
+def rates(model: Model, rows: Sequence[int], threads: int) -> dict[str, dict[str, float]]:
     """Return tokens/s: `read` by tokens of one computation, `written` by sequences of one."""
-    model = Model(weights)
     prompt = [1000 + i for i in range(PREFIX)]
     read, written = {}, {}
     for chunk in CHUNKS:
@@ -44,7 +44,6 @@ def rates(weights: Path, rows: Sequence[int], threads: int) -> dict[str, dict[st
         if chunk == CHUNKS[-1]:
             written = {str(count): _written(context, count) for count in rows}
         context.close()
-    model.close()
     return {"read": read, "written": written}
 
 
@@ -62,19 +61,20 @@ def _written(context: Context, rows: int) -> float:
     return rows * STEPS / seconds
 
 
-async def measured(weights: Path, rows: Sequence[int], omp_wait: str) -> dict[str, dict[str, float]]:
-    """Return rates() of a process whose OpenMP threads wait as named; `default` leaves it to OpenMP."""
-    environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    if omp_wait != "default":
-        environ["OMP_WAIT_POLICY"] = omp_wait
+async def measured(
+    weights: Path, rows: Sequence[int], waits: Mapping[str, str], *, reordered: bool
+) -> dict[str, dict[str, float]]:
+    """Return rates() of a process of its own; waits: what its environment says of how threads wait."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "bench.engine.bare",
         str(weights),
+        "reordered" if reordered else "plain",
         *map(str, rows),
         stdout=asyncio.subprocess.PIPE,
-        env=environ,
+        env={**environ, **waits},
     )
     out, _ = await process.communicate()
     if process.returncode:

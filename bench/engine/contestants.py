@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from bench.engine.measurement import Bench
@@ -11,7 +11,12 @@ from bench.engine.rows import Row
 from bench.engine.servers import Server, Settings, our_engine, started
 
 OURS = "ours"
-BARE = {"bare loop": "default", "bare loop, OMP_WAIT_POLICY=passive": "passive"}
+# How the bare loop's threads wait for each other, and whether it keeps the weights re-ordered too.
+BARE: dict[str, tuple[Mapping[str, str], bool]] = {
+    "bare loop": ({}, False),
+    "bare loop, weights re-ordered": ({}, True),
+    "bare loop, waiting as ours": ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}, False),
+}
 WINDOW = 4096
 _PASSIVE = {"OMP_WAIT_POLICY": "passive"}
 
@@ -28,7 +33,8 @@ def peer_settings(threads: int) -> dict[str, list[Settings]]:
     slots = {n: f"--parallel {n} --ctx-size {n * WINDOW} --no-kv-unified {common}" for n in (1, 2, 4, 8)}
     unified = f"--parallel 8 --ctx-size {8 * WINDOW} --kv-unified {common}"
     server = [Settings(f"slots: {n}", arguments) for n, arguments in slots.items()]
-    server += [Settings("slots: 1, passive", slots[1], _PASSIVE), Settings("slots: 8, unified", unified)]
+    server += [Settings("slots: 8, unified", unified), Settings("slots: 1, passive", slots[1], _PASSIVE)]
+    server += [Settings(f"slots: {n}, no repack", f"{slots[n]} --no-repack") for n in (1, 4)]
     single = f"--n_ctx {WINDOW} --n_threads {threads} --n_threads_batch {threads} --interrupt_requests False"
     single += " --flash_attn True"
     python = [

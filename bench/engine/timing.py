@@ -24,7 +24,9 @@ def timed(name: str, title: str, workload: Workload, rows: Callable[[Bench], Seq
 
     async def run(bench: Bench, who: str) -> Figures:
         if who in BARE:
-            return dict(await measured(bench.weights, sorted({*rows(bench), WIDEST}), BARE[who]))
+            waits, reordered = BARE[who]
+            counts = sorted({*rows(bench), WIDEST})
+            return dict(await measured(bench.weights, counts, waits, reordered=reordered))
         async with contestant(bench, who) as server:
             await server.write("Begin", out=1)  # the first request of a process pays for pages that are not there yet
             return asdict(await workload(server, bench)) | described(bench, who)

@@ -58,10 +58,13 @@ class Model:
     Raises WeightsError, with one sentence, for a file that is missing, truncated or not a model.
     """
 
-    def __init__(self, weights: Path, *, vocab_only: bool = False) -> None:
+    def __init__(self, weights: Path, *, vocab_only: bool = False, reordered: bool | None = None) -> None:
+        """reordered: keep a second copy of the weights for llama.cpp's older kernels; None: where that is quicker."""
         params = api.llama_model_default_params()
         params.vocab_only = vocab_only  # enough for tokens and grammars, and done in a second
-        params.use_extra_bufts = reorders_weights(weights, api.llama_print_system_info().decode())
+        if reordered is None:
+            reordered = reorders_weights(weights, api.llama_print_system_info().decode())
+        params.use_extra_bufts = reordered
         _complaints.clear()
         self.handle = api.llama_model_load_from_file(str(weights).encode(), params)
         if not self.handle:
