@@ -15,7 +15,7 @@ OURS = "ours"
 BARE: dict[str, tuple[Mapping[str, str], bool]] = {
     "bare loop": ({}, False),
     "bare loop, weights re-ordered": ({}, True),
-    "bare loop, waiting as ours": ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}, False),
+    "bare loop, spinning briefly": ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}, False),
 }
 WINDOW = 4096
 _PASSIVE = {"OMP_WAIT_POLICY": "passive"}

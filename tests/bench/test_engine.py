@@ -81,7 +81,7 @@ def test_the_bare_loops_rate_is_the_better_policys_median() -> None:
     rows = [
         row("bare loop", 1, read={"256": 10.0}, written={"8": 4.0}),
         row("bare loop", 2, read={"256": 30.0}, written={"8": 6.0}),
-        row("bare loop, waiting as ours", 1, read={"256": 15.0}, written={"8": 9.0}),
+        row("bare loop, spinning briefly", 1, read={"256": 15.0}, written={"8": 9.0}),
     ]
     assert best_rates(rows) == (20.0, {8: 9.0})
     ours = row("ours", wall_s=8.0, work={"read": 40, "written": {"8": 18}})
