@@ -14,7 +14,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check test-weights bench-peers clean
+.PHONY: help setup demo test test-unit check soak test-weights bench-peers clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -39,6 +39,9 @@ check: $(DEV_STAMP) ## ruff, mypy and the floors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+soak: $(DEV_STAMP) test-weights ## soak the CPU engine: 2,000 mixed requests, hang-ups, nonsense and 20 kills
+	@$(BIN)/python -m bench soak
 
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done

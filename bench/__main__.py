@@ -1,7 +1,8 @@
-"""The command line: `python -m bench run TASK`, `grammar` and `engine`, from a clone's root."""
+"""The command line: `python -m bench run TASK`, `engine`, `soak` and `grammar`, from a clone's root."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import sys
@@ -16,10 +17,12 @@ from bench.haystack import DEFAULT_DATA
 from bench.provenance import provenance
 from bench.report import summary_lines, write
 from bench.run import Settings, run
-from rlm_local.cards import DEFAULT_MODEL
+from bench.soak import KILL_WAVE, soak
+from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
+from rlm_local.store import Store
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 STOPPED = 75  # EX_TEMPFAIL: the same command goes on
@@ -75,7 +78,7 @@ def run_command(
         window_tokens=window,
         kv_tokens=kv_tokens,
         limits=Limits(max_turns=max_turns, wall_s=max_seconds),
-        command=shlex.join(["python", "-m", "bench", *sys.argv[1:]]),
+        command=_command(),
     )
     ended = run(settings, home(), lambda line: click.echo(line, err=True))
     if out is not None:
@@ -112,7 +115,7 @@ def engine_command(
 
     The peers that it is compared with are those that `make bench-peers` has made ready.
     """
-    made = provenance(shlex.join(["python", "-m", "bench", *sys.argv[1:]]))
+    made = provenance(_command())
     plan = Plan(
         names=list(MEASUREMENTS) if not names or "all" in names else names,
         folder=out,
@@ -128,6 +131,38 @@ def engine_command(
     return 0 if is_whole else STOPPED
 
 
+@bench.command("soak")
+@click.option("--model", default="smollm2-135m", help="Name or alias of a model card; its weights must be pulled.")
+@click.option("--requests", type=click.IntRange(min=1), default=2_000, help="How many requests in all.")
+@click.option("--kills", type=click.IntRange(min=0), default=20, help="How often the engine's process is killed.")
+@click.option("--seed", type=int, default=0, help="Decides the requests and the moments of the kills.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
+def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | None) -> int:
+    """Soak the CPU engine in mixed requests and kills. Exit code 1 when anything was not as it must be."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    if kills * KILL_WAVE > requests:
+        raise ConfigError(f"{kills} kills take {kills * KILL_WAVE} requests, but {requests} are asked for")
+    card, store, made = find_card(model, load_cards()), Store(home()), provenance(_command())
+    setting = {"model": card.name, "weights": f"sha256 {store.sha256(card, 'llama')}", "requests": requests}
+    setting |= {"kills": kills, "seed": seed}
+    result = asyncio.run(
+        soak(
+            store.path(card, "llama"),
+            card.name,
+            requests=requests,
+            kills=kills,
+            seed=seed,
+            say=lambda line: click.echo(line, err=True),
+        )
+    )
+    if out is not None:
+        result.write(out, setting, made)
+    for line in result.lines():
+        click.echo(line)
+    return 1 if result.faults() else 0
+
+
 @bench.command("grammar")
 @click.option("--derivations", type=click.IntRange(min=0), default=20_000, help="Random sentences of the source.")
 @click.option("--walks", type=click.IntRange(min=0), default=2_000, help="Random walks of the mask that end.")
@@ -141,6 +176,10 @@ def grammar_command(derivations: int, walks: int, statements: int, vocabulary: s
     found = measure(derivations, walks, statements, vocabulary, seed, lambda line: click.echo(line, err=True))
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     return 1 if found["unsound"] else 0
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 def main() -> int:
