@@ -18,6 +18,7 @@ SPACES = {  # white space: on a line (a backslash continues it), in brackets, an
     "B": r" {1,60}|( {0,60}(#[^`\x00-\x1f\x7f]*)?\n){1,4} {0,60}",
     "F": r" {1,4}",
 }
+ROOTS = ("prose", "block", "listed_block", "final")  # what a state's start may name
 _STATES = ("", "f", "l", "fl")  # in a function, in a loop
 
 
@@ -181,7 +182,7 @@ def _pruned(rules: dict[str, Node], lexemes: dict[str, Lexeme]) -> dict[str, Nod
             break
         rules = kept
     reached: set[str] = set()
-    waiting = ["prose", "block", "final"]
+    waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
         if name in rules and name not in reached:
