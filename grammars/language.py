@@ -170,8 +170,9 @@ def _copies(name: str, regex: str) -> Iterator[tuple[str, str]]:
             yield name.replace("#", str(level)), regex.replace("<INDENT>", f" {{{4 * level}}}")
     elif "$" in name:
         for kind, space in SPACES.items():
-            needed = {"<W>": f"({space})", "<O>": f"({space})?", "<E>": _LINE_END if kind == "L" else f"({space})?"}
-            yield name.replace("$", f"_{kind}"), re.sub("<[WOE]>", lambda found: needed[found[0]], regex)
+            end = _LINE_END if kind == "L" else f"({space})?"
+            spaced = regex.replace("<W>", f"({space})").replace("<O>", f"({space})?").replace("<E>", end)
+            yield name.replace("$", f"_{kind}"), spaced
     else:
         yield name, regex
 
