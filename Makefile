@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   := .venv
+XGRAMMAR := .venv-xgrammar
 BIN    := $(VENV)/bin
 RLM    := $(BIN)/rlm-local
 
@@ -14,7 +15,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak test-weights bench-peers clean
+.PHONY: help setup demo test test-unit check soak test-weights bench-peers xgrammar clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -49,8 +50,15 @@ test-weights: $(DEV_STAMP)
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers
 
+xgrammar: $(XGRAMMAR)/bin/python ## make .venv-xgrammar, which `python -m bench grammar --xgrammar` compares with
+
+# xgrammar needs torch, whose own pins are many; nothing of ours lives beside it.
+$(XGRAMMAR)/bin/python:
+	$(PYTHON) -m venv $(XGRAMMAR)
+	$(XGRAMMAR)/bin/pip install "xgrammar==0.2.8" "torch==2.13.0" "setuptools>=77"
+
 clean: ## delete .venv and what the checks left; weights and built wheels stay
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XGRAMMAR) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP_STAMP): $(SETUP_READS)

@@ -166,14 +166,38 @@ def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | N
 @bench.command("grammar")
 @click.option("--derivations", type=click.IntRange(min=0), default=20_000, help="Random sentences of the source.")
 @click.option("--walks", type=click.IntRange(min=0), default=2_000, help="Random walks of the mask that end.")
+@click.option("--turns", type=click.IntRange(min=0), default=0, help="Turns of each model at temperature 1.5.")
+@click.option("--turns-of", multiple=True, help="Those models; default: smollm2-135m and qwen2.5-coder-0.5b.")
 @click.option("--statements", type=click.IntRange(min=0), default=3_000, help="Of this Python's own library.")
+@click.option("--texts", type=click.IntRange(min=0), default=200, help="Random texts that all dialects judge.")
+@click.option("--speed", type=click.IntRange(min=0), default=60, help="Cells that masks are timed on.")
 @click.option("--vocabulary", default="qwen2.5-coder-0.5b", help="Model card whose tokens are used; must be pulled.")
-@click.option("--seed", type=int, default=0, help="Decides sentences, walks and statements.")
-def grammar_command(derivations: int, walks: int, statements: int, vocabulary: str, seed: int) -> int:
-    """Count what the grammar of whole turns lets through, refuses and costs. Exit code 1 when a block fails."""
-    from bench.grammar import measure  # llguidance comes with the extra `llama`
+@click.option("--xgrammar", type=click.Path(path_type=Path), default=None, help="Python that has it: `make xgrammar`.")
+@click.option("--seed", type=int, default=0, help="Decides sentences, walks, texts and statements.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def grammar_command(
+    derivations: int,
+    walks: int,
+    turns: int,
+    turns_of: tuple[str, ...],
+    statements: int,
+    texts: int,
+    speed: int,
+    vocabulary: str,
+    xgrammar: Path | None,
+    seed: int,
+    out: Path | None,
+) -> int:
+    """Count what the grammar of whole turns lets through, refuses and costs; 0 leaves a part out.
 
-    found = measure(derivations, walks, statements, vocabulary, seed, lambda line: click.echo(line, err=True))
+    Exit code 1 when a block does not compile.
+    """
+    from bench.grammar import WALKERS, Counts, measure, write  # llguidance comes with the extra `llama`
+
+    counts = Counts(derivations, walks, turns, turns_of or WALKERS, statements, texts, speed)
+    found = measure(counts, vocabulary, seed, lambda line: click.echo(line, err=True), xgrammar)
+    if out is not None:
+        write(found, out)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     return 1 if found["unsound"] else 0
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import sysconfig
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
-
+from bench.grammar_dialects import GbnfJudge, agreement, percentiles, xgrammar_side
+from bench.grammar_walks import complaint, model_walks, random_walks
 from bench.provenance import provenance
+from grammars.build import ROOM
 from grammars.derive import Deriver
 from grammars.language import read_language
 from rlm_local.config import home
@@ -25,9 +26,8 @@ from rlm_local.engine.llama.binding import Model
 from rlm_local.engine.llama.mask import Constraint, Dialect, Grammars, Mask
 from rlm_local.errors import ConfigError
 from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar.distinct import DistinctNames
 
-OPEN, CLOSE = b"```repl\n", b"```"
-WALK_TOKENS = 200  # a walk that has not ended by then is given up
 LEFT_OUT = (
     ast.AsyncFunctionDef,
     ast.AsyncFor,
@@ -38,119 +38,128 @@ LEFT_OUT = (
     ast.Match,
     ast.TryStar,
 )
+CELLS = ROOM.parent / "tests" / "grammar"
+WALKERS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 _REPEATED = re.compile("duplicate argument|keyword argument repeated")
 _LIBRARY_SKIPPED = {"site-packages", "test", "tests", "lib2to3", "idlelib", "turtledemo"}
+_XGRAMMAR_S = 60.0  # for its masks; one takes tenths of a second
+_GBNF_CELLS = 5  # that llama.cpp's grammar is timed on
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much of each measurement; 0 leaves it out."""
+
+    derivations: int = 20_000
+    walks: int = 2_000
+    turns: int = 0  # of each of these models at temperature 1.5
+    turns_of: tuple[str, ...] = WALKERS
+    statements: int = 3_000  # of this Python's library
+    texts: int = 200  # that all dialects judge
+    speed: int = 60  # cells that masks are timed on
 
 
 def measure(
-    derivations: int, walks: int, statements: int, vocabulary: str, seed: int, say: Callable[[str], None]
+    counts: Counts, vocabulary: str, seed: int, say: Callable[[str], None], xgrammar: Path | None = None
 ) -> dict[str, Any]:
-    """Return all counts and times. Raises ConfigError when the vocabulary's weights are not here."""
-    model = Model(_weights(vocabulary), vocab_only=True)
-    began = time.perf_counter()
-    tokenizer = model.grammar_tokenizer()
-    tokenizer_s = time.perf_counter() - began
-    grammars = Grammars(lambda: tokenizer, ends=model.ends, vocab_size=model.vocab_size)
-    source = turn_grammar(TurnState.FIRST, "lark", GrammarMode.PYTHON)
-    if source is None:
-        raise AssertionError("the mode python has a grammar")
-    constraint = Constraint(Dialect.GRAMMAR, source)
-    began = time.perf_counter()
-    grammars.mask(constraint)
-    ready_s = time.perf_counter() - began
-    random = Random(seed)
-    say(f"{derivations} derivations")
-    derived = _derivations(derivations, random)
-    say(f"{walks} walks")
-    walked = _walks(walks, model, lambda: grammars.mask(constraint), seed)
-    say(f"{statements} statements of the library")
-    texts = [text for _, text in zip(range(statements), _statements(random), strict=False)]
-    covered = _coverage(texts, model, lambda: grammars.mask(constraint))
-    say("speed")
-    speed = _speed(texts[:60], model, lambda: grammars.mask(constraint))
-    return {
-        "unsound": derived["unsound"] + walked["unsound"],
-        "derivations": derived,
-        "walks": walked,
-        "coverage": covered,
-        "speed": {"vocabulary": model.vocab_size, "tokenizer_s": tokenizer_s, "ready_s": ready_s} | speed,
-        "provenance": asdict(provenance(" ".join(["python -m bench", *sys.argv[1:]]))),
-    }
+    """Return all counts and times. xgrammar: the Python of an environment that has it; None leaves it out.
+
+    Raises ConfigError when the vocabulary's weights are not here.
+    """
+    found: dict[str, Any] = {"provenance": asdict(provenance(" ".join(["python -m bench", *sys.argv[1:]])))}
+    turns = _Turns(vocabulary)
+    if counts.derivations:
+        say(f"{counts.derivations} derivations")
+        found["derivations"] = _derivations(counts.derivations, Random(seed))
+    if counts.walks:
+        say(f"{counts.walks} walks")
+        found["walks"] = random_walks(counts.walks, turns.model, turns.mask, seed)
+    for name in counts.turns_of if counts.turns else ():
+        say(f"{counts.turns} turns of {name}")
+        found[f"turns of {name}"] = model_walks(counts.turns, weights(name), name, seed, say)
+    found["unsound"] = sum(part.get("unsound", 0) for part in found.values())
+    if counts.statements:
+        say(f"{counts.statements} statements of the library")
+        found["coverage"] = coverage(library_statements(counts.statements, seed), turns)
+    accepted = [cell for name in ("accepted", "turns") for cell in cells(name)]
+    found["cells"] = coverage(accepted, turns)
+    if counts.texts:
+        say(f"{counts.texts} texts in every dialect")
+        table = {True: accepted, False: cells("refused")}
+        found["dialects"] = agreement(counts.texts, table, turns.model, xgrammar, seed, say)
+    if counts.speed:
+        say("speed")
+        found["speed"] = _speed(accepted[: counts.speed], library_statements(counts.speed, seed), turns, xgrammar)
+    return found
 
 
-def complaint(code: str) -> str:
-    """Return why a block does not compile; empty when it does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # `1 is 1` is odd, and Python
-        try:
-            compile(code, "<cell>", "exec", dont_inherit=True)
-        except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
-            return f"{type(error).__name__}: {error}"
-    return ""
+def cells(name: str) -> list[str]:
+    """Return a table of cells of the tests: accepted, turns, refused."""
+    text = (CELLS / f"cells_{name}.txt").read_text(encoding="utf-8")
+    return [cell.strip("\n") for cell in text.split("\n# ---\n") if cell.strip()]
+
+
+class _Turns:
+    """The grammar of a first turn on a vocabulary."""
+
+    def __init__(self, vocabulary: str) -> None:
+        self.model = Model(weights(vocabulary), vocab_only=True)
+        began = time.perf_counter()
+        tokenizer = self.model.grammar_tokenizer()
+        self.tokenizer_s = time.perf_counter() - began
+        self._grammars = Grammars(lambda: tokenizer, ends=self.model.ends, vocab_size=self.model.vocab_size)
+        source = turn_grammar(TurnState.FIRST, "lark", GrammarMode.PYTHON)
+        if source is None:
+            raise AssertionError("the mode python has a grammar")
+        self._constraint = Constraint(Dialect.GRAMMAR, source)
+        began = time.perf_counter()
+        self.mask()
+        self.ready_s = time.perf_counter() - began
+        began = time.perf_counter()
+        self.mask()
+        self.cached_s = time.perf_counter() - began
+
+    def mask(self) -> Mask:
+        return self._grammars.mask(self._constraint)
+
+    def tokens(self, code: str) -> list[int]:
+        return self.model.tokenize(f"```repl\n{code}\n```", special=False)
 
 
 def _derivations(count: int, random: Random) -> dict[str, Any]:
+    """Compile random sentences of the rules. The condition must say no to just those that name something twice."""
     deriver = Deriver(read_language(), random)
     said: Counter[str] = Counter()
-    characters = repeated = 0
-    for _ in range(count):
+    characters = sentences = struck = struck_wrongly = 0
+    while sentences < count:
         block = deriver.sentence("block", random.choice((3, 10, 30, 80)))
-        code = block.encode()[len(OPEN) : -len(CLOSE)].decode()
-        characters += len(code)
-        if why := complaint(code):
-            repeated += bool(_REPEATED.search(why))
-            said[why.partition("(")[0]] += not _REPEATED.search(why)
-    unsound = sum(said.values())
-    return {"count": count, "characters": characters, "unsound": unsound, "a name given twice": repeated, "why": +said}
-
-
-def _walks(count: int, model: Model, start: Callable[[], Mask], seed: int) -> dict[str, Any]:
-    """Walk the mask until `count` walks have closed their block."""
-    chance = np.random.default_rng(seed)
-    pieces = [model.piece(token) for token in range(model.vocab_size)]
-    closing = np.array([token for token, text in enumerate(pieces) if re.fullmatch(rb"[\s)\]}\"'`]{1,8}", text)])
-    said: Counter[str] = Counter()
-    ended = begun = repeated = 0
-    while ended < count:
-        begun += 1
-        text = _walk(start(), model, pieces, closing, chance)
-        if not text.endswith(CLOSE):
+        why = complaint(block)
+        if not DistinctNames().feed(block.encode()):
+            struck += 1
+            struck_wrongly += not _REPEATED.search(why)
             continue
-        ended += 1
-        if why := complaint(text.partition(OPEN)[2][: -len(CLOSE)].decode()):
-            repeated += bool(_REPEATED.search(why))
-            said[why] += not _REPEATED.search(why)
+        sentences += 1
+        characters += len(block)
+        if why:
+            said[f"{why} in {block[-200:]!r}"] += 1
     return {
-        "begun": begun,
-        "ended": ended,
+        "sentences": sentences,
+        "characters": characters,
         "unsound": sum(said.values()),
-        "a name given twice": repeated,
-        "why": +said,
+        "why": said,
+        "refused because of a name twice": struck,
+        "of them compile": struck_wrongly,
     }
 
 
-def _walk(mask: Mask, model: Model, pieces: list[bytes], closing: Any, chance: np.random.Generator) -> bytes:
-    text = b""
-    for token in model.tokenize(OPEN.decode(), special=False):
-        mask.advance(token)
-        text += pieces[token]
-    free = int(chance.choice((3, 10, 30, 60)))  # tokens before the walk turns to closing what is open
-    for step in range(WALK_TOKENS):
-        if mask.finished:
-            break
-        allowed = mask.allowed().copy()
-        allowed[list(model.ends)] = False
-        wanted = closing[allowed[closing]] if step > free or chance.random() < 0.3 else closing[:0]
-        token = int(chance.choice(wanted if len(wanted) else np.flatnonzero(allowed)))
-        mask.advance(token)
-        text += pieces[token]
-    return text
+def library_statements(count: int, seed: int) -> list[str]:
+    """Return top-level statements of this Python's library that need no form which the language leaves out."""
+    return [text for text, _ in zip(_statements(Random(seed)), range(count), strict=False)]
 
 
 def _statements(random: Random) -> Iterator[str]:
-    """Yield top-level statements of this Python's library that need no form which the language leaves out."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    files = [file for file in library.rglob("*.py") if not _LIBRARY_SKIPPED & set(file.parts)]
+    files = sorted(file for file in library.rglob("*.py") if not _LIBRARY_SKIPPED & set(file.parts))
     random.shuffle(files)
     for file in files:
         try:
@@ -162,26 +171,50 @@ def _statements(random: Random) -> Iterator[str]:
                 yield ast.unparse(statement)
 
 
-def _coverage(texts: list[str], model: Model, start: Callable[[], Mask]) -> dict[str, Any]:
+def coverage(texts: list[str], turns: _Turns) -> dict[str, Any]:
+    """Count the texts that a first turn may consist of."""
     refused: Counter[str] = Counter()
     for text in texts:
-        mask, read = start(), b""
-        for token in model.tokenize(f"```repl\n{text}\n```", special=False):
+        mask, read = turns.mask(), b""
+        for token in turns.tokens(text):
+            piece = turns.model.piece(token)
             if not mask.allows(token):
-                refused[(read[-30:] + b" >>> " + model.piece(token)).decode("utf-8", "replace")] += 1
+                refused[(read[-30:] + b" >>> " + piece).decode("utf-8", "replace")] += 1
                 break
             mask.advance(token)
-            read += model.piece(token)
+            read += piece
+        else:
+            refused["the end"] += not mask.finished
+    refused = +refused
     accepted = len(texts) - sum(refused.values())
     share = accepted / len(texts) if texts else 1.0
-    return {"statements": len(texts), "accepted": accepted, "share": share, "refused at": dict(refused.most_common(20))}
+    return {"texts": len(texts), "accepted": accepted, "share": share, "refused at": dict(refused.most_common(20))}
 
 
-def _speed(texts: list[str], model: Model, start: Callable[[], Mask]) -> dict[str, Any]:
+def _speed(cells: list[str], statements: list[str], turns: _Turns, xgrammar: Path | None) -> dict[str, Any]:
+    model = turns.model
+    found: dict[str, Any] = {
+        "vocabulary": model.vocab_size,
+        "llguidance": {"tokenizer_s": turns.tokenizer_s, "ready_s": turns.ready_s, "cached_s": turns.cached_s}
+        | {"cells": _llguidance_times(cells, turns), "library": _llguidance_times(statements, turns)},
+        "llama.cpp": GbnfJudge(model).speed(cells[:_GBNF_CELLS]),
+    }
+    if xgrammar is not None:
+        request = {
+            "pieces": [model.piece(token).hex() for token in range(model.vocab_size)],
+            "ends": sorted(model.ends),
+            "cells": [turns.tokens(cell) for cell in cells],
+            "seconds": _XGRAMMAR_S,
+        }
+        found["xgrammar"] = xgrammar_side(request, xgrammar)
+    return found
+
+
+def _llguidance_times(texts: list[str], turns: _Turns) -> dict[str, Any]:
     times: dict[str, list[float]] = {"check": [], "mask": [], "advance": []}
     for text in texts:
-        mask = start()
-        for token in model.tokenize(f"```repl\n{text}\n```", special=False):
+        mask = turns.mask()
+        for token in turns.tokens(text):
             stamps = [time.perf_counter()]
             allowed = mask.allows(token)
             stamps.append(time.perf_counter())
@@ -193,20 +226,18 @@ def _speed(texts: list[str], model: Model, start: Callable[[], Mask]) -> dict[st
             stamps.append(time.perf_counter())
             for name, before, after in zip(times, stamps, stamps[1:], strict=False):
                 times[name].append((after - before) * 1e6)
-    return {
-        f"{name}_us": {
-            "p50": float(np.percentile(each, 50)),
-            "p99": float(np.percentile(each, 99)),
-            "tokens": len(each),
-        }
-        for name, each in times.items()
-        if each
-    }
+    return {f"{name}_us": percentiles(each) for name, each in times.items()}
 
 
-def _weights(name: str) -> Path:
+def weights(name: str) -> Path:
     folder = home().weights / name / "llama"
     found = sorted(folder.glob("*.gguf"))
     if not found:
         raise ConfigError(f"no weights of {name} in {folder}", hint=f"rlm-local pull {name}")
     return found[0]
+
+
+def write(found: dict[str, Any], out: Path) -> None:
+    """Write the result into a folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "result.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -21,6 +21,9 @@ _ESCAPED = {char: f"\\{char}" for char in '"\\[]^-'} | {"\n": r"\n", "\t": r"\t"
 _IDENTIFIER = re.compile(r"\[A-Za-z_\]\[A-Za-z0-9_\]\*")
 # Parts of many lexemes that are rules of their own: an engine prepares each state of a rule once.
 _SHARED = {read_regex(f"({regex})"): f"WHITE-{kind}" for kind, regex in SPACES.items()}
+# The same for many characters in a row: so many are a rule, and a long run is some of it and a few more.
+_RUN = 20
+_RUNS = {read_regex(r"[^`\x00-\x1f\x7f]"): "LINE-RUN"}
 _FIRST, _REST = (read_regex(one) for one in ("[A-Za-z_]", "[A-Za-z0-9_]"))
 
 
@@ -31,6 +34,7 @@ def bnf(language: Language) -> str:
     lines += [f"{rule_name(name)} ::= {_text(node)}" for name, node in language.rules.items()]
     lines.append("")
     lines += [f"{name} ::= {_text(node)}" for node, name in _SHARED.items()]
+    lines += [f"{name} ::= {_text(node)}{{{_RUN}}}" for node, name in _RUNS.items()]
     for name, lexeme in language.lexemes.items():
         if name in used:
             lines += _lexeme(rule_name(name), lexeme)
@@ -94,6 +98,8 @@ def _text(node: Node) -> str:
             return _chars(ranges)
         case Rep(part, least, most) if part in _SHARED:
             return _SHARED[part] + _count(least, most)
+        case Rep(part, 0, int(most)) if most >= 2 * _RUN and part in _RUNS and (most + 1) % _RUN == 0:
+            return f"{_RUNS[part]}{{0,{(most + 1) // _RUN - 1}}} {_text(part)}{{0,{_RUN - 1}}}"
         case Seq(parts):
             return " ".join(_joined(parts)) or '""'
         case Alt(parts):

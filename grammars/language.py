@@ -18,6 +18,8 @@ SPACES = {  # white space: on a line (a backslash continues it), in brackets, an
     "B": r" {1,60}|( {0,60}(#[^`\x00-\x1f\x7f]*)?\n){1,4} {0,60}",
     "F": r" {1,4}",
 }
+_LINE_END = " {0,16}"  # what may follow a comma or semicolon that ends a line of code
+ROOTS = ("prose", "block", "listed_block", "final")  # what a state's start may name
 _STATES = ("", "f", "l", "fl")  # in a function, in a loop
 
 
@@ -168,7 +170,9 @@ def _copies(name: str, regex: str) -> Iterator[tuple[str, str]]:
             yield name.replace("#", str(level)), regex.replace("<INDENT>", f" {{{4 * level}}}")
     elif "$" in name:
         for kind, space in SPACES.items():
-            yield name.replace("$", f"_{kind}"), regex.replace("<W>", f"({space})").replace("<O>", f"({space})?")
+            end = _LINE_END if kind == "L" else f"({space})?"
+            spaced = regex.replace("<W>", f"({space})").replace("<O>", f"({space})?").replace("<E>", end)
+            yield name.replace("$", f"_{kind}"), spaced
     else:
         yield name, regex
 
@@ -181,7 +185,7 @@ def _pruned(rules: dict[str, Node], lexemes: dict[str, Lexeme]) -> dict[str, Nod
             break
         rules = kept
     reached: set[str] = set()
-    waiting = ["prose", "block", "final"]
+    waiting = list(ROOTS)
     while waiting:
         name = waiting.pop()
         if name in rules and name not in reached:

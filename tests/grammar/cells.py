@@ -15,6 +15,6 @@ def _cells(name: str) -> list[str]:
     return [cell.strip("\n") for cell in text.split("\n# ---\n") if cell.strip()]
 
 
-ACCEPTED = _cells("cells_accepted.txt")
+ACCEPTED = _cells("cells_accepted.txt") + _cells("cells_turns.txt")
 REFUSED = _cells("cells_refused.txt")
 NAMED_TWICE = _cells("cells_named_twice.txt")

@@ -26,6 +26,14 @@ from rlm_local.errors import EngineError, EngineRefused
 
 MAX_SEQUENCES = 256  # LLAMA_MAX_SEQ
 _WARN, _CONTINUED = 3, 5  # ggml_log_level
+# Sets of tokens that llguidance judges together where a grammar allows all of a set: text of the turn grammars'
+# strings and comments, which end at quotes, braces and backticks. A quarter faster there than llguidance's own sets.
+_SLICES = [
+    r"[^\"'\\`{}\x00-\x1F\x7F]{1,10}",
+    r"[^\"'\\`{}\x00-\x1F\x7F]{1,30}",
+    r"[^\"'\\`{}\x00-\x1F\x7F]+",
+    r"[^`\x00-\x1F\x7F]+",
+]
 _complaints: deque[str] = deque(maxlen=20)
 # Windows in a cache of their own kind, whose full size does not keep every cell (llama_model::create_memory).
 _OWN_WINDOWS = frozenset({"deepseek4", "dflash", "dots3note", "minimax-m3"})
@@ -143,7 +151,7 @@ class Model:
 
         main = api.llama_vocab_eos(self._vocab)
         others = sorted(self.ends - {main})  # the first of the list is llguidance's own end token
-        return lltokenizer_from_vocab(self._vocab, eos_token=[main, *others])
+        return lltokenizer_from_vocab(self._vocab, eos_token=[main, *others], slices=_SLICES)
 
     def close(self) -> None:
         api.llama_model_free(self.handle)
