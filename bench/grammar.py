@@ -24,7 +24,8 @@ from rlm_local.config import home
 from rlm_local.engine.llama.binding import Model
 from rlm_local.engine.llama.mask import Constraint, Dialect, Grammars, Mask
 from rlm_local.errors import ConfigError
-from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar import TurnState, turn_grammar
+from rlm_local.types import GrammarMode
 
 OPEN, CLOSE = b"```repl\n", b"```"
 WALK_TOKENS = 200  # a walk that has not ended by then is given up

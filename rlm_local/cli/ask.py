@@ -22,7 +22,7 @@ from rlm_local.errors import ConfigError, RlmError, TraceError
 from rlm_local.limits import Limits
 from rlm_local.runtime import Plan, plan_runtime, start_runtime
 from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
-from rlm_local.types import Answer, Request
+from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request
 
 UNCONFIRMED = 3
 DEFAULTS = Limits()
@@ -50,6 +50,13 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option(
     "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
 )
+@click.option(
+    "--grammar",
+    type=click.Choice([mode.value for mode in GrammarMode]),
+    default=DEFAULT_GRAMMAR.value,
+    show_default=True,
+    help="What the token mask holds a turn to: nothing, one closed block or answer, or a block that compiles.",
+)
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -64,6 +71,7 @@ def ask(
     max_subcalls: int,
     window: int | None,
     kv_tokens: int | None,
+    grammar: str,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -87,7 +95,7 @@ def ask(
     notes = Patient(sys.stderr)
     for warning in loaded.warnings:
         notes.write(f"warning: {visible(warning)}\n")
-    request = Request(_text(question), loaded.documents, limits)
+    request = Request(_text(question), loaded.documents, limits, GrammarMode(grammar))
     try:
         answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
     except _Ended as ended:

@@ -185,7 +185,9 @@ class _Node:
     async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
         """Ask the engine once, within the budget."""
         wanted = self._limits.answer_tokens if state is TurnState.LAST else self._limits.turn_tokens
-        max_tokens = min(wanted, self._engine.info.window_tokens - self._talk.prompt_tokens)
+        info = self._engine.info
+        max_tokens = min(wanted, info.window_tokens - self._talk.prompt_tokens)
+        grammar = turn_grammar(state, info.grammar_dialect, self._request.grammar)
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
         reserved = self._talk.prompt_tokens + max_tokens
@@ -198,7 +200,8 @@ class _Node:
                     self._talk.messages,
                     max_tokens=max_tokens,
                     sampling=sampling,
-                    grammar=turn_grammar(state, self._engine.info.grammar_dialect),
+                    grammar=grammar,
+                    close_at_limit=info.can_close and grammar is not None,
                 )
             )
             used = reply.usage
@@ -212,11 +215,12 @@ class _Node:
 
     async def _act(self, reply: Reply) -> Turn:
         action = decode_turn(reply.text, reply.stop)
+        result = None
         if isinstance(action, Cell):
-            return Turn(reply.text, action, reply.usage, await self._execute(action.code))
-        if isinstance(action, FinalVar):
-            return Turn(reply.text, action, reply.usage, await self._execute(f"FINAL_VAR({action.name!r})"))
-        return Turn(reply.text, action, reply.usage)
+            result = await self._execute(action.code)
+        elif isinstance(action, FinalVar):
+            result = await self._execute(f"FINAL_VAR({action.name!r})")
+        return Turn(reply.text, action, reply.usage, result, reply.closed_text)
 
     async def _execute(self, code: str) -> CellResult:
         self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + self._limits.answer_tokens
@@ -257,6 +261,8 @@ class _Node:
         state = self._next_state()
         what_now = self._profile.last if state is TurnState.LAST else self._profile.open
         what_now = _fill(what_now, turns_left=self._budget.remaining_turns)
+        if turn.closed_text:
+            note = f"{_fill(self._profile.closed, closed=turn.closed_text.strip())}\n{note}".strip()
         told = self._talk.say(turn, output, f"{note}\n{what_now}".strip())
         self._recorder.write(TurnTaken(self._budget.turns, turn, told))
         return state

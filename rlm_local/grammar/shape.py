@@ -7,6 +7,7 @@ from functools import cache
 
 from rlm_local.errors import ConfigError
 from rlm_local.rooms import room
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
 
 MAX_PROSE_LINES = 4  # before the block or the final; a small model that plans longer loses the thread
 
@@ -17,14 +18,6 @@ class TurnState(StrEnum):
     LAST = "last"  # the turns, tokens or seconds are spent: an answer only
 
 
-class GrammarMode(StrEnum):
-    """How much of a turn the grammar decides; `--grammar`."""
-
-    OFF = "off"  # nothing: what a model writes by itself, for comparison
-    SKELETON = "skeleton"  # prose, one block of closed strings and brackets, or a final
-    PYTHON = "python"  # and the block compiles
-
-
 _START = {
     TurnState.FIRST: f"start: prose~0..{MAX_PROSE_LINES} block",
     TurnState.OPEN: f"start: prose~0..{MAX_PROSE_LINES} (block | final)",
@@ -33,7 +26,7 @@ _START = {
 
 
 @cache
-def turn_grammar(state: TurnState, dialect: str, mode: GrammarMode = GrammarMode.SKELETON) -> str | None:
+def turn_grammar(state: TurnState, dialect: str, mode: GrammarMode = DEFAULT_GRAMMAR) -> str | None:
     """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
     Raises ConfigError for a dialect that has no generated form yet.

@@ -13,6 +13,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     unsupported  the note when no word of an answer was ever printed; $value
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
+    closed       the note when a turn's tokens were spent and its end was written for it; $closed
     subcall      the system message of every llm_query
 """
 
@@ -26,7 +27,19 @@ from rlm_local.errors import ConfigError
 from rlm_local.types import Message, Role
 
 _TEXT = Path(__file__).parent / "text"
-_ONCE = ("system", "question", "observation", "open", "last", "held", "unsupported", "empty", "repeated", "subcall")
+_ONCE = (
+    "system",
+    "question",
+    "observation",
+    "open",
+    "last",
+    "held",
+    "unsupported",
+    "empty",
+    "repeated",
+    "closed",
+    "subcall",
+)
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -45,6 +58,7 @@ class Profile:
     unsupported: str
     empty: str
     repeated: str
+    closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
 
