@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, GrammarMode, SubCall, Turn
+from rlm_local.types import Answer, GrammarMode, JsonValue, SubCall, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class RunStarted:
     documents: tuple[DocumentInfo, ...]
     limits: Limits
     grammar: GrammarMode
+    answer_schema: JsonValue
     window_tokens: int
     version: str  # of rlm-local
 

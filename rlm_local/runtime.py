@@ -65,6 +65,7 @@ class Runtime:
             documents=tuple(_info(document) for document in request.documents),
             limits=request.limits,
             grammar=request.grammar,
+            answer_schema=request.answer_schema,
             window_tokens=self.engine.info.window_tokens,
             version=__version__,
         )

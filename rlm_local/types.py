@@ -259,3 +259,4 @@ class Request:
     documents: tuple[Document, ...]
     limits: Limits = field(default_factory=Limits)
     grammar: GrammarMode = DEFAULT_GRAMMAR
+    answer_schema: JsonValue = None  # a JSON schema that the answer must keep; None for any answer

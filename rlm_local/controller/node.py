@@ -14,7 +14,7 @@ from rlm_local.controller.finish import best_so_far, is_empty, is_supported, why
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
-from rlm_local.grammar import TurnState, decode_turn, turn_grammar
+from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
 from rlm_local.types import (
@@ -59,8 +59,8 @@ async def run_node(
     """Answer a request and tell the recorder all that happens on the way, the answer included.
 
     A limit ends the run with an unconfirmed answer. Raises ConfigError when the question or the tokens leave no
-    room for a single turn; what is our fault: EngineError, JailError, TraceError; and CancelledError, after the
-    recorder was told.
+    room for a single turn, or the answer's schema is not served; what is our fault: EngineError, JailError,
+    TraceError; and CancelledError, after the recorder was told.
     """
     node = _Node(request, corpus, ports, profile, sampling, cite)
     try:
@@ -95,6 +95,7 @@ class _Node:
         self._recorder = ports.recorder
         self._profile = profile
         self._sampling = sampling
+        self._schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
         self._cite = cite
         self._budget = Budget(request.limits)
         self._turns: list[Turn] = []
@@ -187,7 +188,13 @@ class _Node:
         wanted = self._limits.answer_tokens if state is TurnState.LAST else self._limits.turn_tokens
         info = self._engine.info
         max_tokens = min(wanted, info.window_tokens - self._talk.prompt_tokens)
-        grammar = turn_grammar(state, info.grammar_dialect, self._request.grammar)
+        grammar = turn_grammar(
+            state,
+            info.grammar_dialect,
+            self._request.grammar,
+            answer=self._schema,
+            turn_tokens=self._limits.turn_tokens,
+        )
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
         reserved = self._talk.prompt_tokens + max_tokens
@@ -244,6 +251,10 @@ class _Node:
         if state is TurnState.FIRST:
             self._held = final.value
             return None, _fill(self._profile.held, value=_short(final.value))
+        if wrong := self._schema.mismatch(final.value) if self._schema else "":
+            if self._forced_by is not None:
+                return self._answer(final.value, self._forced_by, reason=wrong), ""
+            return None, _fill(self._profile.mistyped, why=wrong)
         # What the answering cell computed supports its own answer; a literal must have been seen.
         computed = not isinstance(turn.action, Final)
         supported = computed or is_supported(final.value, "\n".join(self._talk.printed))

@@ -6,10 +6,13 @@ from enum import StrEnum
 from functools import cache
 
 from rlm_local.errors import ConfigError
+from rlm_local.grammar.answer import AnswerSchema
 from rlm_local.rooms import room
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
 
 MAX_PROSE_LINES = 4  # before the block or the final; a small model that plans longer loses the thread
+PROSE_SHARE = 0.4  # of a turn's tokens, at most
+LINE_TOKENS = 100  # of a line of prose at its longest: 400 characters at 4 a token
 
 
 class TurnState(StrEnum):
@@ -19,21 +22,35 @@ class TurnState(StrEnum):
 
 
 _START = {
-    TurnState.FIRST: f"start: prose~0..{MAX_PROSE_LINES} block",
-    TurnState.OPEN: f"start: prose~0..{MAX_PROSE_LINES} (block | final)",
-    TurnState.LAST: "start: final",
+    TurnState.FIRST: "start: {prose} block",
+    TurnState.OPEN: "start: {prose} (block | {final})",
+    TurnState.LAST: "start: {final}",
 }
 
 
-@cache
-def turn_grammar(state: TurnState, dialect: str, mode: GrammarMode = DEFAULT_GRAMMAR) -> str | None:
+def turn_grammar(
+    state: TurnState,
+    dialect: str,
+    mode: GrammarMode = DEFAULT_GRAMMAR,
+    *,
+    answer: AnswerSchema | None = None,
+    turn_tokens: int = 1024,
+) -> str | None:
     """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
-    Raises ConfigError for a dialect that has no generated form yet.
+    answer: the type of the literal in FINAL(...); any literal without it. turn_tokens: the turn's limit, of which
+    prose takes PROSE_SHARE at most. Raises ConfigError for a dialect that has no generated form yet.
     """
     if mode is GrammarMode.OFF:
         return None
     if dialect != "lark":
         raise ConfigError(f"no turn grammar in dialect {dialect!r}; this build has 'lark'")
-    rules = (room("grammars") / f"{mode}.lark").read_text(encoding="utf-8")
-    return f"{_START[state]}\n{rules}"
+    lines = max(1, min(MAX_PROSE_LINES, int(PROSE_SHARE * turn_tokens / LINE_TOKENS)))
+    start = _START[state].format(prose=f"prose~0..{lines}", final="final" if answer is None else "typed_final")
+    typed = "" if answer is None or state is TurnState.FIRST else answer.lark()
+    return f"{start}\n{_rules(mode)}{typed}"
+
+
+@cache
+def _rules(mode: GrammarMode) -> str:
+    return (room("grammars") / f"{mode}.lark").read_text(encoding="utf-8")

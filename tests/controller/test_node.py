@@ -55,11 +55,12 @@ async def ask(
     question: str = "What is the fee?",
     profile: str = "small",
     grammar: GrammarMode = DEFAULT_GRAMMAR,
+    answer_schema: JsonValue = None,
     **limits: float,
 ) -> Answer:
     bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
     return await run_node(
-        Request(question, CORPUS.documents, bounds, grammar),
+        Request(question, CORPUS.documents, bounds, grammar, answer_schema),
         CORPUS,
         Ports(engine, repl, recorder or KeptEvents()),  # type: ignore[arg-type]
         load_profile(profile),
@@ -326,3 +327,19 @@ async def test_each_turn_is_announced_with_the_state_it_is_held_to() -> None:
         TurnStarted(1, "first"),
         TurnStarted(2, "open"),
     ]
+
+
+async def test_an_answer_of_the_wrong_type_goes_back_to_the_model() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")', "FINAL(30)"])
+    answer = await ask(engine, ScriptedRepl([SEEN]), answer_schema={"type": "integer"})
+    assert 'literal of this JSON schema: {"type": "integer"}' in engine.completions[0].messages[-1].content
+    assert "the answer is '30 euros', but must be of type integer" in engine.completions[2].messages[-1].content
+    assert all("typed_final" in (one.grammar or "").splitlines()[0] for one in engine.completions[1:])
+    assert (answer.value, answer.confirmed) == (30, True)
+
+
+async def test_a_variable_of_the_wrong_type_is_no_confirmed_answer_on_the_last_turn() -> None:
+    repl = ScriptedRepl([SEEN, CellResult(CellStatus.OK, "", final=Final("30 euros"))])
+    answer = await ask(ScriptedEngine([LOOK, "FINAL_VAR(fee)"]), repl, answer_schema={"type": "integer"}, max_turns=2)
+    assert (answer.value, answer.confirmed) == ("30 euros", False)
+    assert "must be of type integer" in answer.reason

@@ -52,6 +52,7 @@ def run() -> list[Event]:
             documents=(DocumentInfo("licence.txt", 11_358, "1" * 64), DocumentInfo("other.txt", 642, "2" * 64)),
             limits=Limits(),
             grammar=GrammarMode.PYTHON,
+            answer_schema={"type": "string"},
             window_tokens=16_384,
             version="0.1.0",
         ),

@@ -84,6 +84,7 @@ EVENT = st.one_of(
         tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)),
         LIMITS,
         MODE,
+        JSON,
         COUNT,
         TEXT,
     ),
