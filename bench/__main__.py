@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from bench.arms import ARMS
+from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
@@ -23,10 +24,12 @@ from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
 from rlm_local.store import Store
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 STOPPED = 75  # EX_TEMPFAIL: the same command goes on
 DEFAULTS = Limits()
+SMALL_MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -41,6 +44,12 @@ def bench() -> None:
 @click.option("--tasks", type=click.IntRange(min=1), default=20, help="How many tasks.")
 @click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
 @click.option("--arm", type=click.Choice(ARMS), default="rlm", help="The whole runtime, or one bare completion.")
+@click.option(
+    "--grammar",
+    type=click.Choice([mode.value for mode in GrammarMode]),
+    default=DEFAULT_GRAMMAR.value,
+    help="What a turn is held to.",
+)
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
 @click.option("--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory.")
 @click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
@@ -55,6 +64,7 @@ def run_command(
     tasks: int,
     seed: int,
     arm: str,
+    grammar: str,
     window: int | None,
     kv_tokens: int | None,
     max_turns: int,
@@ -78,6 +88,7 @@ def run_command(
         window_tokens=window,
         kv_tokens=kv_tokens,
         limits=Limits(max_turns=max_turns, wall_s=max_seconds),
+        grammar=GrammarMode(grammar),
         command=_command(),
     )
     ended = run(settings, home(), lambda line: click.echo(line, err=True))
@@ -200,6 +211,55 @@ def grammar_command(
         write(found, out)
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
     return 1 if found["unsound"] else 0
+
+
+@bench.command("grammar-effect")
+@click.argument("models", nargs=-1)
+@click.option(
+    "--grammar",
+    "modes",
+    multiple=True,
+    type=click.Choice([mode.value for mode in GrammarMode]),
+    default=[mode.value for mode in GrammarMode],
+    help="May be given several times.",
+)
+@click.option("--tokens", type=click.IntRange(min=1), default=131_072, help="Length of a task, with prompt and answer.")
+@click.option("--tasks", type=click.IntRange(min=1), default=10, help="How many tasks for each model and grammar.")
+@click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
+@click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
+@click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
+@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result and traces.")
+def grammar_effect_command(
+    models: tuple[str, ...],
+    modes: tuple[str, ...],
+    tokens: int,
+    tasks: int,
+    seed: int,
+    max_turns: int,
+    max_seconds: float,
+    data: Path,
+    out: Path | None,
+) -> int:
+    """Run the same needles with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    effect = run_effect(
+        models or SMALL_MODELS,
+        [GrammarMode(mode) for mode in modes],
+        home(),
+        provenance(_command()),
+        tokens=tokens,
+        tasks=tasks,
+        seed=seed,
+        limits=Limits(max_turns=max_turns, wall_s=max_seconds),
+        data=data,
+        out=out,
+        say=lambda line: click.echo(line, err=True),
+    )
+    for line in table(effect.arms):
+        click.echo(line)
+    return 0
 
 
 def _command() -> str:

@@ -12,7 +12,17 @@ from rlm_local.limits import Limits
 from rlm_local.ports import Engine, Recorder
 from rlm_local.runtime import Runtime
 from rlm_local.trace import TraceWriter
-from rlm_local.types import Answer, Completion, Document, Message, Request, Role, StopReason
+from rlm_local.types import (
+    DEFAULT_GRAMMAR,
+    Answer,
+    Completion,
+    Document,
+    GrammarMode,
+    Message,
+    Request,
+    Role,
+    StopReason,
+)
 
 ARMS = ("rlm", "base")
 
@@ -20,13 +30,21 @@ ARMS = ("rlm", "base")
 class RlmArm:
     """The whole runtime: the text is a document in the jail, the model sees the question."""
 
-    def __init__(self, runtime: Runtime, limits: Limits, traces: Path | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        limits: Limits,
+        traces: Path | None = None,
+        *,
+        grammar: GrammarMode = DEFAULT_GRAMMAR,
+    ) -> None:
         self._runtime = runtime
         self._limits = limits
+        self._grammar = grammar
         self._traces = traces  # a folder for one trace a task; None keeps none
 
     async def answer(self, task: NiahTask) -> Answer:
-        request = Request(task.question, (Document(DOCUMENT_NAME, task.text),), self._limits)
+        request = Request(task.question, (Document(DOCUMENT_NAME, task.text),), self._limits, self._grammar)
         if self._traces is None:
             return await self._runtime.ask(request, Forgetful())
         with TraceWriter(self._traces / f"task-{task.index + 1:03}.jsonl") as recorder:

@@ -25,8 +25,9 @@ from rlm_local.config import home
 from rlm_local.engine.llama.binding import Model
 from rlm_local.engine.llama.mask import Constraint, Dialect, Grammars, Mask
 from rlm_local.errors import ConfigError
-from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar import TurnState, turn_grammar
 from rlm_local.grammar.distinct import DistinctNames
+from rlm_local.types import GrammarMode
 
 LEFT_OUT = (
     ast.AsyncFunctionDef,

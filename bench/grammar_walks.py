@@ -16,8 +16,8 @@ import numpy as np
 from rlm_local.engine.launch import launch_llama
 from rlm_local.engine.llama.binding import Model
 from rlm_local.engine.llama.mask import Mask
-from rlm_local.grammar import GrammarMode, TurnState, decode_turn, turn_grammar
-from rlm_local.types import Cell, Completion, Message, ReplyStop, Role, Sampling
+from rlm_local.grammar import TurnState, decode_turn, turn_grammar
+from rlm_local.types import Cell, Completion, GrammarMode, Message, ReplyStop, Role, Sampling
 
 OPEN, CLOSE = b"```repl\n", b"```"
 FREE_TOKENS = (3, 10, 30, 60)  # of a walk, before it turns to closing what is open

@@ -11,6 +11,7 @@ from statistics import median
 from bench.memory import METHOD
 from bench.provenance import Provenance
 from bench.rows import Outcome, Row
+from rlm_local.types import GrammarMode
 
 SHOWN_ANSWER_CHARS = 80
 
@@ -29,6 +30,7 @@ class Result:
 
     task: str
     arm: str
+    grammar: GrammarMode  # of the root's turns; off for a bare completion
     model: str
     tokens: int  # asked for; each row has its own count
     tasks: int  # asked for; fewer rows when interrupted
@@ -84,7 +86,8 @@ def summary_lines(result: Result) -> list[str]:
     total = result.summary()
     done, right = len(result.rows), total["right"]
     lines = [
-        f"{result.task}, {result.arm}, {result.model}, {result.tokens} tokens, seed {result.seed}: "
+        f"{result.task}, {result.arm}, grammar {result.grammar}, {result.model}, {result.tokens} tokens, "
+        f"seed {result.seed}: "
         f"{right} of {done} right" + ("" if done == result.tasks else f" (interrupted: {result.tasks} were asked for)"),
         f"refused {total['refused']}, failed {total['failed']}, confirmed {total['confirmed']}; "
         f"median {total['median_s']:.1f} s, together {total['wall_s']:.0f} s",
@@ -108,6 +111,7 @@ def markdown(result: Result) -> str:
     """Return the result as a page: how it was made, what came of it, every task."""
     facts = [
         *result.provenance.facts(),
+        ("grammar", result.grammar),
         ("window", f"{result.window_tokens} tokens"),
         ("weights", f"sha256 {result.weights_sha256}"),
         *((name, f"sha256 {digest}") for name, digest in result.data_sha256.items()),

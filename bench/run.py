@@ -18,6 +18,7 @@ from bench.rows import Arm, Row, run_tasks
 from rlm_local.config import Home
 from rlm_local.limits import Limits
 from rlm_local.runtime import open_runtime
+from rlm_local.types import GrammarMode
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Settings:
     window_tokens: int | None
     kv_tokens: int | None
     limits: Limits
+    grammar: GrammarMode
     command: str
 
 
@@ -107,6 +109,7 @@ class Bench:
             self.result = Result(
                 task=settings.task,
                 arm=settings.arm,
+                grammar=settings.grammar if settings.arm == "rlm" else GrammarMode.OFF,
                 model=runtime.card.name,
                 tokens=settings.tokens,
                 tasks=settings.tasks,
@@ -119,7 +122,9 @@ class Bench:
                 provenance=provenance(settings.command),
             )
             traces = settings.out / "traces" if settings.out else None
-            arm: Arm = RlmArm(runtime, settings.limits, traces) if settings.arm == "rlm" else BaseArm(runtime.engine)
+            arm: Arm = BaseArm(runtime.engine)
+            if settings.arm == "rlm":
+                arm = RlmArm(runtime, settings.limits, traces, grammar=settings.grammar)
             await run_tasks(tasks.tasks(settings.tasks), arm, self._keep)
 
     def _keep(self, row: Row) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, SubCall, Turn
+from rlm_local.types import Answer, GrammarMode, JsonValue, SubCall, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class RunStarted:
     profile: str  # name of the prompt profile
     documents: tuple[DocumentInfo, ...]
     limits: Limits
+    grammar: GrammarMode
+    answer_schema: JsonValue
     window_tokens: int
     version: str  # of rlm-local
 

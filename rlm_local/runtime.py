@@ -64,6 +64,8 @@ class Runtime:
             profile=self.profile.name,
             documents=tuple(_info(document) for document in request.documents),
             limits=request.limits,
+            grammar=request.grammar,
+            answer_schema=request.answer_schema,
             window_tokens=self.engine.info.window_tokens,
             version=__version__,
         )

@@ -33,6 +33,18 @@ class ReplyStop(StrEnum):
 
     COMPLETE = "complete"  # end-of-turn token, or the grammar allows nothing more
     LENGTH = "length"  # max_tokens reached: the text may be cut anywhere
+    CLOSED = "closed"  # max_tokens came near, and the engine wrote the shortest end that the grammar allows
+
+
+class GrammarMode(StrEnum):
+    """How much of a root's turn the grammar decides."""
+
+    OFF = "off"  # nothing: what a model writes by itself, for comparison
+    SKELETON = "skeleton"  # prose, one block of closed strings and brackets, or a final
+    PYTHON = "python"  # and the block compiles
+
+
+DEFAULT_GRAMMAR = GrammarMode.SKELETON
 
 
 class CellStatus(StrEnum):
@@ -122,6 +134,7 @@ class Completion:
     max_tokens: int
     sampling: Sampling = Sampling()
     grammar: str | None = None  # in the dialect that the engine names (EngineInfo.grammar_dialect)
+    close_at_limit: bool = False  # max_tokens ends a sentence of the grammar; only where EngineInfo.can_close
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +142,7 @@ class Reply:
     text: str
     stop: ReplyStop
     usage: Usage
+    closed_text: str = ""  # the end of text that the engine wrote, not the model; goes with CLOSED
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +152,7 @@ class EngineInfo:
     model: str  # the card's name
     window_tokens: int  # prompt + completion of one request
     grammar_dialect: str  # "lark" (llguidance); others come with other engines
+    can_close: bool = False  # serves Completion.close_at_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +219,7 @@ class Turn:
     action: Action
     usage: Usage
     result: CellResult | None = None  # None where nothing ran: a literal final, a malformed turn
+    closed_text: str = ""  # the end of text that the engine wrote because the turn's tokens were spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,3 +258,5 @@ class Request:
     question: str
     documents: tuple[Document, ...]
     limits: Limits = field(default_factory=Limits)
+    grammar: GrammarMode = DEFAULT_GRAMMAR
+    answer_schema: JsonValue = None  # a JSON schema that the answer must keep; None for any answer

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
 from rlm_local.config import home
@@ -22,7 +23,7 @@ from rlm_local.errors import ConfigError, RlmError, TraceError
 from rlm_local.limits import Limits
 from rlm_local.runtime import Plan, plan_runtime, start_runtime
 from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
-from rlm_local.types import Answer, Request
+from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request
 
 UNCONFIRMED = 3
 DEFAULTS = Limits()
@@ -50,6 +51,14 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option(
     "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
 )
+@click.option(
+    "--grammar",
+    type=click.Choice([mode.value for mode in GrammarMode]),
+    default=DEFAULT_GRAMMAR.value,
+    show_default=True,
+    help="What the token mask holds a turn to: nothing, one closed block or answer, or a block that compiles.",
+)
+@click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -64,6 +73,8 @@ def ask(
     max_subcalls: int,
     window: int | None,
     kv_tokens: int | None,
+    grammar: str,
+    schema: str | None,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -79,6 +90,7 @@ def ask(
     if not paths:
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
     limits = _limits(max_turns=max_turns, wall_s=max_seconds, max_tokens=max_tokens, max_subcalls=max_subcalls)
+    answer_type = read_schema(schema)
     where = home()
     plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens)
     writer = _writer(trace_dir, where.traces)
@@ -87,7 +99,9 @@ def ask(
     notes = Patient(sys.stderr)
     for warning in loaded.warnings:
         notes.write(f"warning: {visible(warning)}\n")
-    request = Request(_text(question), loaded.documents, limits)
+    request = Request(
+        _text(question), loaded.documents, limits, GrammarMode(grammar), answer_type.schema if answer_type else None
+    )
     try:
         answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
     except _Ended as ended:

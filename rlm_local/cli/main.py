@@ -10,6 +10,7 @@ import click
 from rlm_local import __version__
 from rlm_local.cli.ask import ask
 from rlm_local.cli.doctor import doctor
+from rlm_local.cli.grammar import grammar
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
 from rlm_local.cli.rm import rm
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, pull, list_models, show, rm, verify, trace, doctor):
+for command in (ask, pull, list_models, show, rm, verify, trace, grammar, doctor):
     cli.add_command(command)
 
 

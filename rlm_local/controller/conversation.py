@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from rlm_local.controller.finish import printed_by
@@ -31,6 +32,7 @@ async def situate(engine: Engine, profile: Profile, request: Request, corpus: Co
         subcall_tokens=window,
         subcall_chars=int(window * chars_per_token) // 1000 * 1000,
         turns=limits.max_turns,
+        answer_schema="" if request.answer_schema is None else json.dumps(request.answer_schema, ensure_ascii=False),
     )
 
 

@@ -14,7 +14,7 @@ from rlm_local.controller.finish import best_so_far, is_empty, is_supported, why
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
-from rlm_local.grammar import TurnState, decode_turn, turn_grammar
+from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
 from rlm_local.types import (
@@ -59,8 +59,8 @@ async def run_node(
     """Answer a request and tell the recorder all that happens on the way, the answer included.
 
     A limit ends the run with an unconfirmed answer. Raises ConfigError when the question or the tokens leave no
-    room for a single turn; what is our fault: EngineError, JailError, TraceError; and CancelledError, after the
-    recorder was told.
+    room for a single turn, or the answer's schema is not served; what is our fault: EngineError, JailError,
+    TraceError; and CancelledError, after the recorder was told.
     """
     node = _Node(request, corpus, ports, profile, sampling, cite)
     try:
@@ -95,6 +95,7 @@ class _Node:
         self._recorder = ports.recorder
         self._profile = profile
         self._sampling = sampling
+        self._schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
         self._cite = cite
         self._budget = Budget(request.limits)
         self._turns: list[Turn] = []
@@ -185,7 +186,15 @@ class _Node:
     async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
         """Ask the engine once, within the budget."""
         wanted = self._limits.answer_tokens if state is TurnState.LAST else self._limits.turn_tokens
-        max_tokens = min(wanted, self._engine.info.window_tokens - self._talk.prompt_tokens)
+        info = self._engine.info
+        max_tokens = min(wanted, info.window_tokens - self._talk.prompt_tokens)
+        grammar = turn_grammar(
+            state,
+            info.grammar_dialect,
+            self._request.grammar,
+            answer=self._schema,
+            turn_tokens=self._limits.turn_tokens,
+        )
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
         reserved = self._talk.prompt_tokens + max_tokens
@@ -198,7 +207,8 @@ class _Node:
                     self._talk.messages,
                     max_tokens=max_tokens,
                     sampling=sampling,
-                    grammar=turn_grammar(state, self._engine.info.grammar_dialect),
+                    grammar=grammar,
+                    close_at_limit=info.can_close and grammar is not None,
                 )
             )
             used = reply.usage
@@ -212,11 +222,12 @@ class _Node:
 
     async def _act(self, reply: Reply) -> Turn:
         action = decode_turn(reply.text, reply.stop)
+        result = None
         if isinstance(action, Cell):
-            return Turn(reply.text, action, reply.usage, await self._execute(action.code))
-        if isinstance(action, FinalVar):
-            return Turn(reply.text, action, reply.usage, await self._execute(f"FINAL_VAR({action.name!r})"))
-        return Turn(reply.text, action, reply.usage)
+            result = await self._execute(action.code)
+        elif isinstance(action, FinalVar):
+            result = await self._execute(f"FINAL_VAR({action.name!r})")
+        return Turn(reply.text, action, reply.usage, result, reply.closed_text)
 
     async def _execute(self, code: str) -> CellResult:
         self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + self._limits.answer_tokens
@@ -240,6 +251,10 @@ class _Node:
         if state is TurnState.FIRST:
             self._held = final.value
             return None, _fill(self._profile.held, value=_short(final.value))
+        if wrong := self._schema.mismatch(final.value) if self._schema else "":
+            if self._forced_by is not None:
+                return self._answer(final.value, self._forced_by, reason=wrong), ""
+            return None, _fill(self._profile.mistyped, why=wrong)
         # What the answering cell computed supports its own answer; a literal must have been seen.
         computed = not isinstance(turn.action, Final)
         supported = computed or is_supported(final.value, "\n".join(self._talk.printed))
@@ -257,6 +272,8 @@ class _Node:
         state = self._next_state()
         what_now = self._profile.last if state is TurnState.LAST else self._profile.open
         what_now = _fill(what_now, turns_left=self._budget.remaining_turns)
+        if turn.closed_text:
+            note = f"{_fill(self._profile.closed, closed=turn.closed_text.strip())}\n{note}".strip()
         told = self._talk.say(turn, output, f"{note}\n{what_now}".strip())
         self._recorder.write(TurnTaken(self._budget.turns, turn, told))
         return state

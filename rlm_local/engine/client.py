@@ -34,11 +34,18 @@ class HttpEngine:
 
     @classmethod
     async def connect(
-        cls, model: str, *, socket: Path | None = None, base_url: str = "http://engine", grammar_dialect: str = "lark"
+        cls,
+        model: str,
+        *,
+        socket: Path | None = None,
+        base_url: str = "http://engine",
+        grammar_dialect: str = "lark",
+        can_close: bool = False,
     ) -> Self:
         """Ask the engine what it serves and return a client for `model`.
 
         socket: a unix socket; base_url is then only a name for messages.
+        can_close: it serves close_at_limit, which is ours alone.
         Raises EngineUnavailable when nobody answers, EngineRefused when `model` is not served there.
         """
         transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
@@ -46,7 +53,7 @@ class HttpEngine:
         client = httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False)
         try:
             listing = await _exchange(client, "GET", "/v1/models")
-            info = EngineInfo(model, _window(listing, model), grammar_dialect)
+            info = EngineInfo(model, _window(listing, model), grammar_dialect, can_close)
         except BaseException:
             await client.aclose()
             raise
@@ -63,7 +70,8 @@ class HttpEngine:
             choice, usage = answer["choices"][0], answer["usage"]
             return Reply(
                 text=choice["message"]["content"] or "",
-                stop=_STOPS[choice["finish_reason"]],
+                stop=ReplyStop.CLOSED if "closed_text" in choice else _STOPS[choice["finish_reason"]],
+                closed_text=choice.get("closed_text", ""),
                 usage=Usage(
                     prompt_tokens=usage["prompt_tokens"],
                     cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
@@ -98,6 +106,8 @@ class HttpEngine:
             body["top_k"] = completion.sampling.top_k
         if completion.grammar is not None:
             body["structured_outputs"] = {"grammar": completion.grammar}
+        if completion.close_at_limit:
+            body["close_at_limit"] = True
         return body
 
 

@@ -1,6 +1,8 @@
 """The turn language: which replies of a root are allowed now, and what a reply means."""
 
+from rlm_local.grammar.accepts import MAX_TEXT_BYTES, Refusal, refusal
+from rlm_local.grammar.answer import AnswerSchema
 from rlm_local.grammar.decode import decode_turn
-from rlm_local.grammar.shape import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar.shape import TurnState, turn_grammar
 
-__all__ = ["GrammarMode", "TurnState", "decode_turn", "turn_grammar"]
+__all__ = ["MAX_TEXT_BYTES", "AnswerSchema", "Refusal", "TurnState", "decode_turn", "refusal", "turn_grammar"]

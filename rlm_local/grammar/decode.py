@@ -4,47 +4,131 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
+from collections.abc import Iterator
 
 from rlm_local.types import Action, Cell, Final, FinalVar, JsonValue, Malformed, ReplyStop
 
-# Anchored by hand rather than by `$`: a fence inside a string of the code must not end the block early, and
-# the grammar lets no fence stand there.
-_BLOCK = re.compile(r"^```(?:repl|python|py)?[ \t]*\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
-_FINAL_VAR = re.compile(r"^FINAL_VAR\(\s*[\"']?(?P<name>[A-Za-z_]\w*)[\"']?\s*\)", re.MULTILINE)
-_FINAL = re.compile(r"^FINAL\((?P<literal>.*)\)\s*\Z", re.MULTILINE | re.DOTALL)
+_OPENING = re.compile(r" {0,3}```(repl|python3?|py)?[ \t]*", re.IGNORECASE)
+_OTHER_OPENING = re.compile(r" {0,3}```[^`]*")  # ```json, say: neither code nor a final stands in it
+_FINAL = re.compile(r"[ \t]*(?P<form>FINAL_VAR|FINAL|SUBMIT)\(")
+_NAME = re.compile(r"\s*[\"']?(?P<name>[A-Za-z_]\w*)[\"']?\s*\)")
 
-MAX_LITERAL_CHARS = 100_000  # of a FINAL(...); a longer answer belongs into a variable
+MAX_LITERAL_CHARS = 20_000  # of a FINAL(...); a longer answer belongs into a variable
+_CLOSING = {")": "(", "]": "[", "}": "{"}
+_WHAT_TO_WRITE = "Reply with one ```repl block, FINAL(...) or FINAL_VAR(...)."
 
 
 def decode_turn(text: str, stop: ReplyStop) -> Action:
     """Return what a turn asks for: a Cell, a Final, a FinalVar, or Malformed with a sentence for the model.
 
     The first block wins over a final that stands after it: code whose output was not seen supports nothing.
-    Text from an engine without a grammar is read with the same rules, so ```python fences count as blocks.
+    Text from an engine without a grammar is read with the same rules, so it is tolerant: ```python and bare
+    fences count as blocks, a block that a complete reply left open ends with the reply, and what follows a final
+    is passed over. Takes time in proportion to the text, whatever stands in it.
     """
-    if block := _BLOCK.search(text):
-        code = block["code"].rstrip()
-        return Cell(code) if code else Malformed("The block was empty. Write Python between the fences.")
+    rest = []
+    lines = iter(text.split("\n"))
+    for line in lines:
+        if _OPENING.fullmatch(line.rstrip("\r")):
+            code, is_closed = _block(lines)
+            if not is_closed and stop is ReplyStop.LENGTH:
+                break
+            code = code if is_closed else code.rstrip().removesuffix("```")
+            code = code.replace("\r\n", "\n").rstrip()
+            return Cell(code) if code.strip() else Malformed("The block was empty. Write Python between the fences.")
+        if _OTHER_OPENING.fullmatch(line.rstrip("\r")):
+            _block(lines)
+            rest.append("")
+        else:
+            rest.append(line)
     if stop is ReplyStop.LENGTH:
         return Malformed("Your reply was cut because it was too long. Write a shorter one.")
-    if name := _FINAL_VAR.search(text):
-        return FinalVar(name["name"])
-    if final := _FINAL.search(text):
-        return _literal(final["literal"])
-    return Malformed("Reply with one ```repl block, FINAL(...) or FINAL_VAR(...).")
+    for number, line in enumerate(rest):
+        if found := _FINAL.match(line):
+            return _final(found["form"], "\n".join([line[found.end() :], *rest[number + 1 :]]))
+    return Malformed(_WHAT_TO_WRITE)
 
 
-def _literal(source: str) -> Final | Malformed:
-    if len(source) > MAX_LITERAL_CHARS:
+def _block(lines: Iterator[str]) -> tuple[str, bool]:
+    """Take the lines up to the closing fence; say whether there was one."""
+    code: list[str] = []
+    for line in lines:
+        if line.startswith("```"):
+            return "\n".join(code), True
+        code.append(line)
+    return "\n".join(code), False
+
+
+def _final(form: str, source: str) -> Action:
+    """Return the final whose arguments `source` begins with; what follows them is passed over."""
+    if form == "FINAL_VAR":
+        name = _NAME.match(source)
+        return FinalVar(name["name"]) if name else Malformed("FINAL_VAR(...) takes the name of one variable.")
+    end = _end_of_arguments(source[: MAX_LITERAL_CHARS + 1])
+    if end is None and len(source) > MAX_LITERAL_CHARS:
         return Malformed(
-            f"FINAL(...) holds {len(source)} characters, but at most {MAX_LITERAL_CHARS} may stand there. "
+            f"{form}(...) holds {len(source)} characters, but at most {MAX_LITERAL_CHARS} may stand there. "
             "Put the answer into a variable and reply FINAL_VAR(name)."
         )
+    if end is None:
+        return _not_a_literal(form)
     try:
-        value = ast.literal_eval(source.strip())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "\d" is an odd escape, and a literal
+            value = _value(source[:end].strip(), takes_names=form == "SUBMIT")
     except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return Malformed('FINAL(...) takes a Python literal, such as FINAL("text") or FINAL(42).')
+        return _not_a_literal(form)
     return Final(_as_json(value))
+
+
+def _not_a_literal(form: str) -> Malformed:
+    return Malformed(f'{form}(...) takes a Python literal, such as {form}("text") or {form}(42).')
+
+
+def _end_of_arguments(source: str) -> int | None:
+    """Return where the bracket that stands before `source` is closed; None where it is not, or after an f-string.
+
+    An f-string is no literal, and CPython 3.11 parses one with many fields in quadratic time.
+    """
+    brackets: list[str] = []
+    quote = ""
+    at = 0
+    while at < len(source):
+        char = source[at]
+        if quote:
+            if char == "\\":
+                at += 1
+            elif source.startswith(quote, at):
+                at += len(quote) - 1
+                quote = ""
+        elif char in "\"'":
+            if "f" in source[max(0, at - 2) : at].lower():
+                return None
+            quote = char * 3 if source.startswith(char * 3, at) else char
+            at += len(quote) - 1
+        elif char in "([{":
+            brackets.append(char)
+        elif char in _CLOSING:
+            if not brackets:
+                return at if char == ")" else None
+            if brackets.pop() != _CLOSING[char]:
+                return None
+        at += 1
+    return None
+
+
+def _value(source: str, *, takes_names: bool) -> object:
+    """Return the value of arguments: one literal, or with names (`SUBMIT(a=1, b=2)`) a dict unless there is one."""
+    if not takes_names:
+        return ast.literal_eval(source)
+    call = ast.parse(f"f({source})", mode="eval").body
+    if not isinstance(call, ast.Call) or len(call.args) + bool(call.keywords) != 1:
+        raise ValueError("neither one value nor names with values")
+    if call.args:
+        return ast.literal_eval(call.args[0])
+    by_name = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+    return next(iter(by_name.values())) if len(by_name) == 1 else by_name
 
 
 def _as_json(value: object) -> JsonValue:

@@ -13,6 +13,9 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     unsupported  the note when no word of an answer was ever printed; $value
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
+    typed        follows the question of a run whose answer has a type; $schema
+    mistyped     the note when an answer was not of that type; $why
+    closed       the note when a turn's tokens were spent and its end was written for it; $closed
     subcall      the system message of every llm_query
 """
 
@@ -26,7 +29,21 @@ from rlm_local.errors import ConfigError
 from rlm_local.types import Message, Role
 
 _TEXT = Path(__file__).parent / "text"
-_ONCE = ("system", "question", "observation", "open", "last", "held", "unsupported", "empty", "repeated", "subcall")
+_ONCE = (
+    "system",
+    "question",
+    "observation",
+    "open",
+    "last",
+    "held",
+    "unsupported",
+    "empty",
+    "repeated",
+    "typed",
+    "mistyped",
+    "closed",
+    "subcall",
+)
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -45,6 +62,9 @@ class Profile:
     unsupported: str
     empty: str
     repeated: str
+    typed: str
+    mistyped: str
+    closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
 

@@ -21,6 +21,7 @@ class Situation:
     subcall_tokens: int  # the longest prompt of one llm_query
     subcall_chars: int  # the same in characters of these documents, rounded down
     turns: int
+    answer_schema: str = ""  # JSON; empty when any answer will do
 
 
 def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, ...]:
@@ -34,6 +35,8 @@ def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, .
         subcall_characters=f"{situation.subcall_chars:,}",
         turns=situation.turns,
     )
+    if situation.answer_schema:
+        question += "\n" + Template(profile.typed).substitute(schema=situation.answer_schema)
     return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))
 
 

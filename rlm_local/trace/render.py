@@ -98,8 +98,10 @@ def _subcall_line(subcall: SubCall) -> str:
 
 def _outcome(taken: TurnTaken) -> list[str]:
     result = taken.turn.result
+    closed = taken.turn.closed_text.strip()
+    ended = _note(f"its tokens were spent, so it was ended with: {visible_line(closed, _LINE_CHARS)}") if closed else []
     if result is not None:
-        return _cell_lines(result)
+        return ended + _cell_lines(result)
     if isinstance(taken.turn.action, Malformed):
         return _note(f"not a turn: {taken.turn.action.reason}")
     # A final that was not accepted comes with what the model is told of it.

@@ -1,6 +1,6 @@
 """A run's events on disk: one JSON object a line, there for good before the run goes on.
 
-A line is {"v": 1, "seq": n, "t": seconds since the start, "event": ..., fields of the event}; the first line also
+A line is {"v": 2, "seq": n, "t": seconds since the start, "event": ..., fields of the event}; the first line also
 has "at", the time of the start. The file holds questions, code and what documents said: mode 0600, in a folder
 that is made with 0700.
 """
@@ -22,7 +22,7 @@ from rlm_local.errors import TraceError
 from rlm_local.events import Event, RunEnded
 from rlm_local.trace.codec import JsonObject, encode_event
 
-TRACE_VERSION = 1
+TRACE_VERSION = 2
 
 
 def default_path(folder: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any
 
 _ERROR_CHARS = 8000  # a longer traceback keeps its head and its tail
 _SHOWN_CHARS = 4000  # of the last expression's repr
-_SELF_PRINTING = frozenset({"print", "search", "SHOW_VARS", "FINAL", "FINAL_VAR", "exit", "quit"})
+_SELF_PRINTING = frozenset({"print", "search", "SHOW_VARS", "FINAL", "FINAL_VAR", "SUBMIT", "exit", "quit"})
 _SOURCES_KEPT = 64
 
 

@@ -39,6 +39,7 @@ class Names:
             "SHOW_VARS": self.show_vars,
             "FINAL": self.finish,
             "FINAL_VAR": self.finish_with_variable,
+            "SUBMIT": self.submit,
             "exit": _exit,
             "quit": _exit,
         }
@@ -113,6 +114,12 @@ class Names:
         # Kept before it is raised: a bare `except:` around FINAL swallows the ending, not the answer.
         self.final = {"value": to_json(value)}
         raise Finished
+
+    def submit(self, *values: object, **named: object) -> NoReturn:
+        """Answer as FINAL does, with one value or with named ones; several named ones are a dict."""
+        if len(values) + bool(named) != 1:
+            raise TypeError("SUBMIT() takes one value, or values with names: SUBMIT(answer=...)")
+        self.finish(values[0] if values else next(iter(named.values())) if len(named) == 1 else named)
 
     def finish_with_variable(self, name: object) -> NoReturn:
         """Answer with the variable of this name; a value that is no name is the answer itself."""

@@ -12,7 +12,7 @@ from bench.report import PeakBytes, Result, markdown, row_line, summary_lines
 from bench.rows import Outcome, Row, run_task, run_tasks
 from rlm_local.errors import ConfigError, EngineUnavailable
 from rlm_local.testing import ScriptedEngine
-from rlm_local.types import Answer, StopReason, Usage
+from rlm_local.types import Answer, GrammarMode, StopReason, Usage
 
 NEEDLE = Needle("calm-fox", "1234567", 50)
 TASK = NiahTask(0, NEEDLE, f"It rained. {NEEDLE.sentence} It stopped.", tokens=300)
@@ -37,7 +37,21 @@ def answer(value: str | int | None) -> Answer:
 
 def result(*rows: Row, tasks: int, peak: PeakBytes | None = None) -> Result:
     made = Provenance("python -m bench run niah", "2026-01-01T00:00:00+00:00", "0", "abc", "3.11", "a machine", {})
-    return Result("niah", "rlm", "scripted", 300, tasks, 1, 8_192, "2" * 64, {"small": "1" * 64}, peak, rows, made)
+    return Result(
+        "niah",
+        "rlm",
+        GrammarMode.OFF,
+        "scripted",
+        300,
+        tasks,
+        1,
+        8_192,
+        "2" * 64,
+        {"small": "1" * 64},
+        peak,
+        rows,
+        made,
+    )
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from bench.rows import run_tasks
 from bench.run import Bench, Settings, run_to_end
 from rlm_local.config import Home
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, StopReason, Usage
+from rlm_local.types import Answer, GrammarMode, StopReason, Usage
 
 NEEDLE = Needle("calm-fox", "1234567", 50)
 TASK = NiahTask(0, NEEDLE, NEEDLE.sentence, tokens=300)
-SETTINGS = Settings("niah", "m", "rlm", 300, 3, 1, Path("data"), None, None, None, Limits(), "python -m bench run niah")
+SETTINGS = Settings(
+    "niah", "m", "rlm", 300, 3, 1, Path("data"), None, None, None, Limits(), GrammarMode.PYTHON, "python"
+)
 MADE = Provenance("python -m bench run niah", "2026-01-01T00:00:00+00:00", "0", "abc", "3.11", "a machine", {})
 RIGHT = Answer("1234567", StopReason.FINAL, confirmed=True, usage=Usage(), subcalls=0, turns=1, wall_s=0.1)
 
@@ -33,7 +35,7 @@ class ScriptedBench(Bench):
         self._error = error
 
     async def go(self) -> None:
-        self.result = Result("niah", "rlm", "m", 300, 3, 1, 8_192, "2" * 64, {}, None, (), MADE)
+        self.result = Result("niah", "rlm", GrammarMode.PYTHON, "m", 300, 3, 1, 8_192, "2" * 64, {}, None, (), MADE)
         await run_tasks([replace(TASK, index=index) for index in range(3)], self, self._keep)
 
     async def answer(self, task: NiahTask) -> Answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from rlm_local.limits import Limits
 from rlm_local.prompts import load_profile
 from rlm_local.testing import KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
 from rlm_local.types import (
+    DEFAULT_GRAMMAR,
     Answer,
     CellResult,
     CellStatus,
@@ -21,6 +23,7 @@ from rlm_local.types import (
     Corpus,
     Document,
     Final,
+    GrammarMode,
     JsonValue,
     Malformed,
     Reply,
@@ -51,11 +54,13 @@ async def ask(
     recorder: KeptEvents | None = None,
     question: str = "What is the fee?",
     profile: str = "small",
+    grammar: GrammarMode = DEFAULT_GRAMMAR,
+    answer_schema: JsonValue = None,
     **limits: float,
 ) -> Answer:
     bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
     return await run_node(
-        Request(question, CORPUS.documents, bounds),
+        Request(question, CORPUS.documents, bounds, grammar, answer_schema),
         CORPUS,
         Ports(engine, repl, recorder or KeptEvents()),  # type: ignore[arg-type]
         load_profile(profile),
@@ -136,6 +141,27 @@ async def test_a_cut_turn_is_told_and_not_executed() -> None:
     taken = [event for event in recorder.events if isinstance(event, TurnTaken)]
     assert isinstance(taken[0].turn.action, Malformed)
     assert answer.confirmed
+
+
+async def test_an_engine_that_can_close_is_asked_to_and_what_it_wrote_is_told_to_the_model() -> None:
+    closed = Reply(f"{LOOK}", ReplyStop.CLOSED, Usage(100, 0, 1024), closed_text='")\n```')
+    recorder = KeptEvents()
+    engine = ScriptedEngine([closed, 'FINAL("30 euros")'])
+    engine.info = replace(engine.info, can_close=True)
+    answer = await ask(engine, ScriptedRepl([SEEN]), recorder=recorder)
+    assert [completion.close_at_limit for completion in engine.completions] == [True, True]
+    assert 'its end was written for you: ")\n```' in engine.completions[1].messages[-1].content
+    taken = [event for event in recorder.events if isinstance(event, TurnTaken)]
+    assert [event.turn.closed_text for event in taken] == ['")\n```', ""]
+    assert answer.confirmed
+
+
+async def test_without_a_grammar_nothing_holds_a_turn_and_nothing_closes_it() -> None:
+    engine = ScriptedEngine(['```python\nsearch("fee")', "FINAL('30 euros') as the text says"])
+    engine.info = replace(engine.info, can_close=True)
+    answer = await ask(engine, ScriptedRepl([SEEN]), grammar=GrammarMode.OFF)
+    assert [(one.grammar, one.close_at_limit) for one in engine.completions] == [(None, False)] * 2
+    assert (answer.value, answer.confirmed) == ("30 euros", True)
 
 
 async def test_a_reply_that_repeats_an_earlier_cell_is_drawn_anew_and_hotter() -> None:
@@ -301,3 +327,19 @@ async def test_each_turn_is_announced_with_the_state_it_is_held_to() -> None:
         TurnStarted(1, "first"),
         TurnStarted(2, "open"),
     ]
+
+
+async def test_an_answer_of_the_wrong_type_goes_back_to_the_model() -> None:
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")', "FINAL(30)"])
+    answer = await ask(engine, ScriptedRepl([SEEN]), answer_schema={"type": "integer"})
+    assert 'literal of this JSON schema: {"type": "integer"}' in engine.completions[0].messages[-1].content
+    assert "the answer is '30 euros', but must be of type integer" in engine.completions[2].messages[-1].content
+    assert all("typed_final" in (one.grammar or "").splitlines()[0] for one in engine.completions[1:])
+    assert (answer.value, answer.confirmed) == (30, True)
+
+
+async def test_a_variable_of_the_wrong_type_is_no_confirmed_answer_on_the_last_turn() -> None:
+    repl = ScriptedRepl([SEEN, CellResult(CellStatus.OK, "", final=Final("30 euros"))])
+    answer = await ask(ScriptedEngine([LOOK, "FINAL_VAR(fee)"]), repl, answer_schema={"type": "integer"}, max_turns=2)
+    assert (answer.value, answer.confirmed) == ("30 euros", False)
+    assert "must be of type integer" in answer.reason

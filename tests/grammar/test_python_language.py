@@ -11,8 +11,9 @@ import pytest
 from grammars.build import ROOM, generated
 from grammars.derive import Deriver
 from grammars.language import read_language
-from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar import TurnState, turn_grammar
 from rlm_local.grammar.distinct import DistinctNames
+from rlm_local.types import GrammarMode
 from tests.grammar.cells import ACCEPTED, NAMED_TWICE, REFUSED
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance comes with the extra 'llama'")

@@ -34,7 +34,15 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
         "opening": [[m.role.value, m.content] for m in opening_messages(profile, SITUATION)],
         "observation": observation_message(profile, "37", "3 turns left").content,
         "subcall": [[m.role.value, m.content] for m in subcall_messages(profile, "Is it so?")],
-        "notes": [profile.open, profile.last, profile.held, profile.unsupported, profile.empty, profile.repeated],
+        "notes": [
+            profile.open,
+            profile.last,
+            profile.held,
+            profile.unsupported,
+            profile.empty,
+            profile.repeated,
+            profile.closed,
+        ],
     }
     text = json.dumps(sent, indent=1, ensure_ascii=False) + "\n"
     path = GOLDEN / f"prompts-{name}.json"

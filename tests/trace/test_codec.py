@@ -18,6 +18,7 @@ from rlm_local.types import (
     Citation,
     Final,
     FinalVar,
+    GrammarMode,
     Malformed,
     Span,
     StopReason,
@@ -72,14 +73,25 @@ ANSWER = st.builds(
 LIMITS = st.builds(
     Limits, max_turns=st.integers(2, 99), wall_s=st.floats(0.1, 10**6), cell_memory_bytes=st.just(64 * MIB)
 )
+MODE = st.sampled_from(GrammarMode)
 EVENT = st.one_of(
     st.builds(
-        RunStarted, TEXT, TEXT, TEXT, TEXT, tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)), LIMITS, COUNT, TEXT
+        RunStarted,
+        TEXT,
+        TEXT,
+        TEXT,
+        TEXT,
+        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)),
+        LIMITS,
+        MODE,
+        JSON,
+        COUNT,
+        TEXT,
     ),
     st.builds(TurnStarted, COUNT, TEXT),
     st.builds(TurnWritten, COUNT, TEXT),
     st.builds(SubCallDone, COUNT, SUBCALL),
-    st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT), TEXT),
+    st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT), TEXT),
     st.builds(RunEnded, ANSWER),
 )
 
@@ -116,6 +128,7 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
             "action": {"type": "final_var", "name": "count"},
             "usage": {"prompt_tokens": 5, "cached_tokens": 4, "completion_tokens": 1},
             "result": None,
+            "closed_text": "",
         },
         "observation": "",
     }

@@ -12,7 +12,8 @@ from uuid import uuid4
 from rlm_local.engine.llama.reply import Generated, TokenLogprob
 from rlm_local.types import ReplyStop, Usage
 
-_FINISH = {ReplyStop.COMPLETE: "stop", ReplyStop.LENGTH: "length"}
+# OpenAI has no word for a reply that was ended at its limit; closed_text beside "length" says it.
+_FINISH = {ReplyStop.COMPLETE: "stop", ReplyStop.LENGTH: "length", ReplyStop.CLOSED: "length"}
 DONE = b"data: [DONE]\n\n"
 
 
@@ -72,6 +73,8 @@ class Shape:
     def _ending(self, reply: Generated, tokens: Sequence[TokenLogprob] | None, offset: int) -> dict[str, Any]:
         logprobs = None if tokens is None else self._logprobs(tokens, offset)
         ending: dict[str, Any] = {"finish_reason": _FINISH[reply.stop], "logprobs": logprobs}
+        if reply.stop is ReplyStop.CLOSED:
+            ending |= {"closed_text": reply.closed.text, "closed_tokens": reply.closed.tokens}
         if reply.choices is not None:
             ending["choice_probabilities"] = [
                 {"choice": c.text, "probability": c.probability, "logprob": c.logprob} for c in reply.choices

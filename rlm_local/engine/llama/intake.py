@@ -11,6 +11,7 @@ from typing import Any
 
 from rlm_local.engine.llama.binding import Context, Model
 from rlm_local.engine.llama.choices import ChoiceTree
+from rlm_local.engine.llama.closing import Closers
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.loop import DecodeLoop
 from rlm_local.engine.llama.mask import Dialect, Grammars
@@ -59,6 +60,7 @@ class Service:
         self._helper = ThreadPoolExecutor(1, thread_name_prefix="grammar")
         tokenizer: Future[Any] = self._helper.submit(model.grammar_tokenizer)
         self._grammars = Grammars(tokenizer.result, ends=model.ends, vocab_size=model.vocab_size)
+        self._closers = Closers(tokenizer.result)
         self._running: set[Request] = set()
 
     def count(self, text: str) -> list[int]:
@@ -136,6 +138,7 @@ class Service:
             settings,
             mask,
             choices,
+            self._closers.closer(ask.constraint) if ask.constraint and ask.close_at_limit else None,
             stops=ask.stops,
             scope=ask.scope,
             priority=ask.priority,

@@ -20,7 +20,7 @@ from rlm_local.grammar.distinct import CONDITION, DistinctNames
 
 _COMPILED = 64  # grammars kept; a run uses a handful
 # A mask deep in brackets of the turn's Python may take more items than llguidance's own 50,000.
-_LIMITS = LLParserLimits(step_max_items=1_000_000, step_lexer_fuel=2_000_000)
+LIMITS = LLParserLimits(step_max_items=1_000_000, step_lexer_fuel=2_000_000)
 _CONDITION = re.compile(r"^// condition: (.*)$", re.MULTILINE)  # what a grammar wants beside its rules
 
 
@@ -145,7 +145,7 @@ class Grammars:
 
     def _compile(self, constraint: Constraint) -> Any:
         try:
-            matcher = LLMatcher(self._tokenizer(), constraint.lark(), log_level=0, limits=_LIMITS)
+            matcher = LLMatcher(self._tokenizer(), constraint.lark(), log_level=0, limits=LIMITS)
         except ValueError as error:
             raise EngineRefused(f"the {constraint.dialect} does not compile: {error}") from error
         if said := matcher.get_error():

@@ -20,7 +20,7 @@ Body: TypeAlias = Mapping[str, Any]
 
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 _COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "stream_options", "n", "stop", "logprobs"}
-_COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos"}
+_COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos", "close_at_limit"}
 _CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs"}
 _TEXT = _COMMON | {"prompt"}
 _DETOKENIZE = frozenset({"model", "tokens"})
@@ -48,6 +48,7 @@ class Ask:
     depth: int = 0  # levels below the root of a run; among requests of a scope the deepest goes first
     deadline_s: float | None = None  # from when the request was read
     ignore_ends: bool = False
+    close_at_limit: bool = False  # ours alone: max_tokens ends a sentence of the grammar, and does not cut it
 
 
 def parse_body(raw: bytes) -> Body:
@@ -100,6 +101,9 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
     if n > MAX_N:
         raise EngineRefused(f"n is {n}, but must be at most {MAX_N}")
     deadline, top_logprobs = body.get("deadline_s"), _top_logprobs(body)
+    close_at_limit = _flag(body, "close_at_limit")
+    if close_at_limit and (constraint is None or constraint.dialect is Dialect.CHOICE or top_logprobs is not None):
+        raise EngineRefused("close_at_limit goes with a grammar, regex or json, and without logprobs")
     return Ask(
         prompt=prompt,
         max_tokens=_integer(body, limit, None, low=1),
@@ -123,6 +127,7 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
         depth=_integer(body, "depth", 0, low=0) or 0,
         deadline_s=None if deadline is None else _number(body, "deadline_s", 0.0, low=1e-3, high=1e6),
         ignore_ends=ignore_ends,
+        close_at_limit=close_at_limit,
     )
 
 

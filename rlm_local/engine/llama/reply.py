@@ -30,12 +30,24 @@ class ChoiceProbability:
 
 
 @dataclass(frozen=True, slots=True)
+class Closed:
+    """What the engine wrote to end a sentence of the grammar before max_tokens would have cut it."""
+
+    text: str
+    tokens: int  # part of the reply's completion tokens
+
+
+NOTHING_CLOSED = Closed("", 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Generated:
     text: str
     stop: ReplyStop
     usage: Usage
     logprobs: tuple[TokenLogprob, ...] | None = None
     choices: tuple[ChoiceProbability, ...] | None = None  # in the order of the request
+    closed: Closed = NOTHING_CLOSED  # the end of text; goes with ReplyStop.CLOSED
 
 
 class Wording:

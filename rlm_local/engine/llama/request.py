@@ -11,11 +11,20 @@ from typing import TypeAlias
 import numpy as np
 
 from rlm_local.engine.llama.choices import ChoiceTree, pick
+from rlm_local.engine.llama.closing import Closer
 from rlm_local.engine.llama.compute import Vocabulary
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.mask import Mask
 from rlm_local.engine.llama.prefix_tree import Node
-from rlm_local.engine.llama.reply import ChoiceProbability, Generated, TokenLogprob, Wording, token_logprob
+from rlm_local.engine.llama.reply import (
+    NOTHING_CLOSED,
+    ChoiceProbability,
+    Closed,
+    Generated,
+    TokenLogprob,
+    Wording,
+    token_logprob,
+)
 from rlm_local.engine.llama.sampler import Logits, Sampler, Settings
 from rlm_local.types import ReplyStop, Usage
 
@@ -32,6 +41,7 @@ class Job:
     settings: Settings
     mask: Mask | None = None
     choices: ChoiceTree | None = None  # instead of a mask: scored, not written
+    closer: Closer | None = None  # beside a mask: max_tokens ends the sentence, and does not cut it
     stops: tuple[str, ...] = ()
     scope: str = ""  # requests of different scopes share nothing
     priority: int = 0  # smaller goes first
@@ -132,6 +142,10 @@ class Request:
         """Draw the next token; True when the reply is finished and delivered."""
         job = self.job
         token = self._sampler.next(logits, job.mask)
+        if job.closer is not None and token not in self._vocabulary.ends:
+            left = job.max_tokens - len(self.reply)
+            if not job.closer.admit(self._vocabulary.piece(token), left=left - 1):
+                return self._close(job.closer.ending())
         if job.top_logprobs is not None:
             self._logprobs.append(token_logprob(logits, token, self._vocabulary, top=job.top_logprobs))
         self.reply.append(token)
@@ -143,8 +157,21 @@ class Request:
         if self._wording.stopped or (job.mask is not None and job.mask.finished):
             return self._finish(ReplyStop.COMPLETE)
         if len(self.reply) == job.max_tokens:
+            if job.closer is not None and not job.closer.is_hopeless:
+                return self._finish(ReplyStop.CLOSED)
             return self._finish(ReplyStop.LENGTH)
         return False
+
+    def _close(self, ending: Sequence[int]) -> bool:
+        """Write the ending of the sentence, without computing, and deliver the reply."""
+        said = len(self._wording.text)
+        for token in ending:
+            self.reply.append(token)
+            self._word(token)
+            if self.job.mask is not None:
+                self.job.mask.advance(token)
+        self._say(self._wording.end())
+        return self._finish(ReplyStop.CLOSED, closed=Closed(self._wording.text[said:], len(ending)))
 
     def choose(self, probabilities: tuple[ChoiceProbability, ...]) -> None:
         """Take the winner as the reply and deliver it."""
@@ -162,11 +189,13 @@ class Request:
         if not self.result.done():
             self.result.set_exception(error)
 
-    def _finish(self, stop: ReplyStop, choices: tuple[ChoiceProbability, ...] | None = None) -> bool:
+    def _finish(
+        self, stop: ReplyStop, choices: tuple[ChoiceProbability, ...] | None = None, closed: Closed = NOTHING_CLOSED
+    ) -> bool:
         self._say(self._wording.end())
         usage = Usage(len(self.job.prompt), self.cached, len(self.reply))
         logprobs = tuple(self._logprobs) if self.job.top_logprobs is not None else None
-        self.result.set_result(Generated(self._wording.text, stop, usage, logprobs, choices))
+        self.result.set_result(Generated(self._wording.text, stop, usage, logprobs, choices, closed))
         return True
 
     def _word(self, token: int) -> None:

@@ -1,0 +1,89 @@
+"""`rlm-local grammar`: what a turn may be, and whether a text is one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rlm_local.cli.streams import write_result
+from rlm_local.errors import ConfigError
+from rlm_local.grammar import MAX_TEXT_BYTES, AnswerSchema, TurnState, refusal, turn_grammar
+from rlm_local.trace import visible
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
+
+REFUSED = 1
+MAX_SCHEMA_BYTES = 100_000
+_MODES = [mode.value for mode in GrammarMode if mode is not GrammarMode.OFF]
+_STATE = click.option(
+    "--state",
+    type=click.Choice([state.value for state in TurnState]),
+    default=TurnState.OPEN.value,
+    show_default=True,
+    help="Of the turn: nothing was run yet, code or answer, answer only.",
+)
+_MODE = click.option("--mode", type=click.Choice(_MODES), default=DEFAULT_GRAMMAR.value, show_default=True)
+_SCHEMA = click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema of the answer.")
+
+
+@click.group()
+def grammar() -> None:
+    """Look at the language that a root's turns are held to."""
+
+
+@grammar.command()
+@click.option("--dialect", type=click.Choice(["lark", "ebnf", "gbnf"]), default="lark", show_default=True)
+@_STATE
+@_MODE
+@_SCHEMA
+def show(dialect: str, state: str, mode: str, schema: str | None) -> None:
+    """Print the grammar of one turn."""
+    text = turn_grammar(TurnState(state), dialect, GrammarMode(mode), answer=read_schema(schema))
+    write_result((text or "").rstrip("\n"), kept="the grammars/ folder has the rules")
+
+
+@grammar.command()
+@_STATE
+@_MODE
+@_SCHEMA
+@click.argument("file")
+def accepts(state: str, mode: str, schema: str | None, file: str) -> int:
+    """Say whether the text in FILE (`-` is standard input) is a whole turn. Exit code 0 for yes, 1 for no."""
+    rules = turn_grammar(TurnState(state), "lark", GrammarMode(mode), answer=read_schema(schema))
+    refused = refusal(rules or "", read_bytes(file, MAX_TEXT_BYTES))
+    if refused is None:
+        click.echo("yes")
+        return 0
+    found = f"found {refused.found!r}" if refused.found else "the text ends"
+    click.echo(f"no: line {refused.line}, column {refused.column}: {visible(found)}")
+    click.echo(f"could have come: {' '.join(refused.expected)}")
+    return REFUSED
+
+
+def read_schema(file: str | None) -> AnswerSchema | None:
+    """Return the schema in a file. Raises ConfigError, in one sentence, for whatever is wrong with it."""
+    if file is None:
+        return None
+    try:
+        value: Any = json.loads(read_bytes(file, MAX_SCHEMA_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{file} is not JSON: {error}") from error
+    return AnswerSchema(value)
+
+
+def read_bytes(file: str, most: int) -> bytes:
+    """Return what is in a file, or on standard input. Raises ConfigError for more than `most` bytes."""
+    try:
+        if file == "-":
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                data = stream.read(most + 1)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    if len(data) > most:
+        raise ConfigError(f"{file} has more than {most} bytes, the most that is read here")
+    return data

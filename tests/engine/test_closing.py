@@ -1,0 +1,129 @@
+"""Endings over llguidance's bytes, which need no weights: whatever was begun can be ended, within what is left."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+from llguidance import LLMatcher, LLTokenizer
+
+from rlm_local.engine.llama.closing import Closer, Closers, shortest_ending
+from rlm_local.engine.llama.mask import LIMITS, Constraint, Dialect
+from rlm_local.errors import EngineRefused
+from rlm_local.grammar import TurnState, turn_grammar
+from rlm_local.types import GrammarMode
+from tests.grammar.cells import ACCEPTED
+
+BYTES = LLTokenizer("byte")
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "minLength": 5}, "day": {"type": "string", "format": "date"}},
+    "required": ["name", "day"],
+    "additionalProperties": False,
+}
+
+
+def matcher_of(grammar: str) -> LLMatcher:
+    matcher = LLMatcher(BYTES, grammar, limits=LIMITS)
+    assert not matcher.get_error()
+    return matcher
+
+
+PYTHON = matcher_of(turn_grammar(TurnState.OPEN, "lark", GrammarMode.PYTHON) or "")
+SKELETON = matcher_of(turn_grammar(TurnState.OPEN, "lark", GrammarMode.SKELETON) or "")
+
+
+def after(matcher: LLMatcher, text: bytes) -> LLMatcher:
+    copy = matcher.deep_copy()
+    assert copy.try_consume_tokens(list(text)) == len(text)
+    return copy
+
+
+def test_code_cut_anywhere_is_ended_so_that_it_compiles() -> None:
+    chance = Random(0)
+    for code in ACCEPTED:
+        turn = f"```repl\n{code}\n```".encode()
+        cut = turn[: chance.randrange(len(turn))]
+        ending = shortest_ending(after(PYTHON, cut))
+        assert ending is not None, cut
+        whole = (cut + ending).decode()
+        compile(whole.removeprefix("```repl\n").removesuffix("```"), "<cell>", "exec")
+
+
+@pytest.mark.parametrize(
+    ("cut", "ending"),
+    [
+        (b"", b"```repl\n0\n```"),
+        (b"I look", b"\n```repl\n0\n```"),
+        (b"FINAL(", b"0)"),
+        (b'FINAL(["a', b'"])'),
+        (b"```repl\nx = ((1", b"))\n```"),
+        (b"```repl\nprint(f'{x", b"}')\n```"),
+        (b'```repl\nx = """a', b'"""\n```'),
+        (b"```repl\nif x", b":0\n```"),
+        (b"```repl\ntry:\n    x", b"\nfinally:0\n```"),
+        (b"```repl\nfor x", b" in 0:0\n```"),
+        (b"```repl\nx = 1 if y", b" else 0\n```"),
+        (b"```repl\nx = 1", b"\n```"),
+        (b"```repl\nx = '\xc3", None),  # inside of a character: any of its second bytes will do
+    ],
+)
+def test_an_ending_is_as_short_as_the_language_allows(cut: bytes, ending: bytes | None) -> None:
+    found = shortest_ending(after(PYTHON, cut))
+    assert found == ending if ending is not None else found is not None and len(found) == 6
+
+
+@pytest.mark.parametrize(
+    ("grammar", "cut", "size"),
+    [
+        (LLMatcher.grammar_from_regex("[0-9]{10}-[a-f]{4}"), b"123", 12),
+        (LLMatcher.grammar_from_regex("a*"), b"aa", 0),
+        (LLMatcher.grammar_from_regex("(yes|no), (indeed|never)!"), b"", 10),
+        (LLMatcher.grammar_from_json_schema(json.dumps(SCHEMA)), b'{"name": "a', None),
+    ],
+)
+def test_other_grammars_are_ended_too(grammar: str, cut: bytes, size: int | None) -> None:
+    ending = shortest_ending(after(matcher_of(grammar), cut))
+    assert ending is not None
+    if size is not None:
+        assert len(ending) == size
+    else:
+        value = json.loads(cut + ending)
+        assert len(value["name"]) >= 5
+
+
+@pytest.mark.parametrize("start", [PYTHON, SKELETON], ids=["python", "skeleton"])
+def test_a_random_walk_of_any_budget_is_a_whole_turn(start: LLMatcher) -> None:
+    """One byte is one token here, so that budgets are tight and every byte is a choice."""
+    chance = Random(1)
+    smallest = len(b"```repl\n0\n```")
+    for _ in range(20):
+        budget = chance.randrange(smallest, 120)
+        closer = Closer(start.deep_copy(), encode=list)
+        walk, text = start.deep_copy(), b""
+        while len(text) < budget:
+            mask = walk.compute_bitmask()
+            byte = chance.choice([b for b in range(256) if mask[b // 8] >> (b % 8) & 1] or [0])
+            if walk.is_stopped():
+                break
+            if not closer.admit(bytes([byte]), left=budget - len(text) - 1):
+                text += bytes(closer.ending())
+                break
+            assert walk.consume_token(byte)
+            text += bytes([byte])
+        assert not closer.is_hopeless
+        assert len(text) <= budget
+        assert after(start, text).is_accepting(), text
+
+
+def test_a_budget_below_the_shortest_sentence_is_hopeless_and_changes_nothing() -> None:
+    closer = Closer(PYTHON.deep_copy(), encode=list)
+    assert all(closer.admit(bytes([byte]), left=4 - at) for at, byte in enumerate(b"```re"))
+    assert closer.is_hopeless
+
+
+def test_a_grammar_of_special_tokens_is_refused_for_closing() -> None:
+    closers = Closers(lambda: BYTES)
+    with pytest.raises(EngineRefused, match="close_at_limit is not served"):
+        closers.closer(Constraint(Dialect.GRAMMAR, 'start: "a" <|im_end|>'))
