@@ -15,7 +15,8 @@ from bench.engine.measurement import Bench, Figures, Measurement
 from bench.engine.rows import Row
 from bench.engine.servers import Ours, our_engine
 from bench.engine.texts import Texts
-from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar import TurnState, turn_grammar
+from rlm_local.types import GrammarMode
 
 MODEL = "qwen2.5-coder-0.5b"
 REPLIES, OUT = 8, 96

@@ -8,6 +8,7 @@ say (a bound of a number, a length) the host checks. Every other keyword is refu
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -32,6 +33,18 @@ typed_list: "[" (typed_any (", " typed_any)*)? "]"
 typed_dict: "{" (TYPED_TEXT ": " typed_any (", " TYPED_TEXT ": " typed_any)*)? "}"
 """
 
+# The same for GBNF and xgrammar, which have no lexemes.
+_BNF_LEXEMES = r"""
+TYPED-TEXT ::= "\"" ([^"\\\x00-\x1f\x7f] | "\\" ["'\\nt])* "\"" | "'" ([^'\\\x00-\x1f\x7f] | "\\" ["'\\nt])* "'"
+TYPED-INTEGER ::= "-"? ("0" | [1-9] [0-9]{0,29})
+TYPED-NUMBER ::= TYPED-INTEGER ("." [0-9]{1,29})? ("e" [+\-]? [0-9]{1,2})?
+TYPED-NAME ::= [A-Za-z_] [A-Za-z0-9_]{0,79}
+typed-any ::= TYPED-TEXT | TYPED-NUMBER | "True" | "False" | "None" | typed-list | typed-dict
+typed-list ::= "[" (typed-any (", " typed-any)*)? "]"
+typed-dict ::= "{" (TYPED-TEXT ": " typed-any (", " TYPED-TEXT ": " typed-any)*)? "}"
+"""
+_QUOTED_OR_NAME = re.compile(r'"(?:[^"\\]|\\.)*"|\w+')
+
 
 class AnswerSchema:
     """The type of a run's answer. Raises ConfigError for a schema that is none, or uses what is not served."""
@@ -52,23 +65,27 @@ class AnswerSchema:
 
     def lark(self) -> str:
         """Return the rule `typed_final` and all that it needs, in llguidance's Lark."""
+        return "\n".join(f"{name}: {body}" for name, body in self._rules()) + _LEXEMES
+
+    def bnf(self) -> str:
+        """Return the rule `typed-final` and all that it needs, as llama.cpp (GBNF) and xgrammar read it."""
+        lines = (f"{_bnf(name)} ::= {_bnf(body)}" for name, body in self._rules())
+        return "\n".join(lines) + _BNF_LEXEMES
+
+    def _rules(self) -> list[tuple[str, str]]:
         rules = _Rules()
         root = rules.of(self._schema)
-        final = f'typed_final: "FINAL(" {root} ")" | "FINAL_VAR(" TYPED_NAME ")"'
-        return "\n".join([final, *rules.lines]) + _LEXEMES
+        final = f'"FINAL(" {root} ")" | "FINAL_VAR(" TYPED_NAME ")"'
+        return [("typed_final", final), *rules.bodies]
 
 
 class _Rules:
     def __init__(self) -> None:
-        self.lines: list[str] = []
+        self.bodies: list[tuple[str, str]] = []
 
     def of(self, schema: Any) -> str:
         """Return the name of the rule for a schema."""
-        name = f"typed_{len(self.lines)}"
-        self.lines.append("")
-        place = len(self.lines) - 1
-        self.lines[place] = f"{name}: {self._body(schema)}"
-        return name
+        return self._named(self._body(schema))
 
     def _body(self, schema: Any) -> str:
         if schema is True:
@@ -123,8 +140,8 @@ class _Rules:
         return f'"{{" {self._named(tail[True])} "}}"'
 
     def _named(self, body: str) -> str:
-        name = f"typed_{len(self.lines)}"
-        self.lines.append(f"{name}: {body}")
+        name = f"typed_{len(self.bodies)}"
+        self.bodies.append((name, body))
         return name
 
 
@@ -136,6 +153,11 @@ def _literals(values: Iterable[Any]) -> str:
         if isinstance(value, str):
             ways.append(json.dumps(value, ensure_ascii=False))
     return " | ".join(_quoted(way) for way in dict.fromkeys(ways))
+
+
+def _bnf(rule: str) -> str:
+    """Return a rule with its names spelled with hyphens; what stands in quotes stays."""
+    return _QUOTED_OR_NAME.sub(lambda found: found[0] if found[0][0] == '"' else found[0].replace("_", "-"), rule)
 
 
 def _quoted(text: str) -> str:

@@ -21,11 +21,12 @@ class TurnState(StrEnum):
     LAST = "last"  # the turns, tokens or seconds are spent: an answer only
 
 
-_START = {
-    TurnState.FIRST: "start: {prose} block",
-    TurnState.OPEN: "start: {prose} (block | {final})",
-    TurnState.LAST: "start: {final}",
+_TURN = {
+    TurnState.FIRST: "{prose} block",
+    TurnState.OPEN: "{prose} (block | {final})",
+    TurnState.LAST: "{final}",
 }
+_FILES = {"lark": "lark", "ebnf": "gbnf", "gbnf": "gbnf"}  # xgrammar's EBNF and GBNF are one notation here
 
 
 def turn_grammar(
@@ -39,18 +40,24 @@ def turn_grammar(
     """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
     answer: the type of the literal in FINAL(...); any literal without it. turn_tokens: the turn's limit, of which
-    prose takes PROSE_SHARE at most. Raises ConfigError for a dialect that has no generated form yet.
+    prose takes PROSE_SHARE at most. dialect: lark, ebnf or gbnf; the last two for PYTHON only, and without the
+    condition that no list has a name twice. Raises ConfigError for another.
     """
     if mode is GrammarMode.OFF:
         return None
-    if dialect != "lark":
-        raise ConfigError(f"no turn grammar in dialect {dialect!r}; this build has 'lark'")
+    if dialect not in _FILES or (dialect != "lark" and mode is not GrammarMode.PYTHON):
+        raise ConfigError(
+            f"no turn grammar in dialect {dialect!r} for mode {mode.value!r}; "
+            "there are lark for both modes, ebnf and gbnf for python"
+        )
     lines = max(1, min(MAX_PROSE_LINES, int(PROSE_SHARE * turn_tokens / LINE_TOKENS)))
-    start = _START[state].format(prose=f"prose~0..{lines}", final="final" if answer is None else "typed_final")
-    typed = "" if answer is None or state is TurnState.FIRST else answer.lark()
-    return f"{start}\n{_rules(mode)}{typed}"
+    is_lark = dialect == "lark"
+    final = "final" if answer is None else "typed_final" if is_lark else "typed-final"
+    turn = _TURN[state].format(prose=f"prose~0..{lines}" if is_lark else f"prose{{0,{lines}}}", final=final)
+    typed = "" if answer is None or state is TurnState.FIRST else answer.lark() if is_lark else answer.bnf()
+    return f"{'start:' if is_lark else 'root ::='} {turn}\n{_rules(mode, _FILES[dialect])}{typed}"
 
 
 @cache
-def _rules(mode: GrammarMode) -> str:
-    return (room("grammars") / f"{mode}.lark").read_text(encoding="utf-8")
+def _rules(mode: GrammarMode, ending: str) -> str:
+    return (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from rlm_local.errors import EngineRefused
-from rlm_local.grammar import GrammarMode, TurnState, turn_grammar
+from rlm_local.grammar import TurnState, turn_grammar
+from rlm_local.types import GrammarMode
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance comes with the extra 'llama'")
 

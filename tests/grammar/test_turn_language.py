@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlm_local.errors import ConfigError
-from rlm_local.grammar import TurnState, decode_turn, turn_grammar
-from rlm_local.types import Cell, Final, FinalVar, ReplyStop
+from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
+from rlm_local.types import Cell, Final, FinalVar, GrammarMode, ReplyStop
 
 llguidance = pytest.importorskip("llguidance", reason="llguidance comes with the extra 'llama'")
 
@@ -81,8 +82,22 @@ def test_every_accepted_turn_decodes_to_something_that_can_be_done(text: str) ->
 
 
 def test_an_unknown_dialect_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'gbnf'"):
-        turn_grammar(OPEN, "gbnf")
+    with pytest.raises(ConfigError, match="'gbnf' for mode 'skeleton'"):
+        turn_grammar(OPEN, "gbnf", GrammarMode.SKELETON)
+    with pytest.raises(ConfigError, match="'yacc'"):
+        turn_grammar(OPEN, "yacc", GrammarMode.PYTHON)
+
+
+def test_every_rule_of_a_typed_turn_in_gbnf_is_there() -> None:
+    answer = AnswerSchema({"type": "object", "properties": {"a_b": {"enum": ["x_y"]}, "c": {"type": "array"}}})
+    text = turn_grammar(OPEN, "gbnf", GrammarMode.PYTHON, answer=answer) or ""
+    rules = dict(line.split(" ::= ", 1) for line in text.splitlines() if " ::= " in line)
+    assert rules["root"] == "prose{0,4} (block | typed-final)"
+    assert "x_y" in text
+    for name, body in rules.items():
+        if name == "root" or name.lower().startswith("typed"):
+            bare = re.sub(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{[^}]*\}', " ", body)
+            assert set(re.findall(r"[A-Za-z][\w-]*", bare)) <= rules.keys(), name
 
 
 @settings(max_examples=60, deadline=None)

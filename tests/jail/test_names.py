@@ -134,6 +134,9 @@ async def test_a_misused_name_says_how_it_is_used(run: Run, code: str, error: st
     [
         ("FINAL('ninety days')", "ninety days"),
         ("FINAL((1, 2.5, None, True))", [1, 2.5, None, True]),
+        ("SUBMIT('ninety days')", "ninety days"),
+        ("SUBMIT(days=90)", 90),
+        ("SUBMIT(days=90, why='so')", {"days": 90, "why": "so"}),
         ("FINAL({'b': {3, 1, 2}, 4: 'x'})", {"b": [1, 2, 3], "4": "x"}),
         ("FINAL(2**60)", str(2**60)),
         ("FINAL(float('nan'))", "nan"),

@@ -39,7 +39,8 @@ _NEVER = frozenset(b"\\#")  # begins what ends nothing, unless nothing else is a
 class Closer:
     """Follows one reply, and knows an ending for it that fits.
 
-    matcher: over bytes, at the grammar's start. names: reads the reply where no list may have a name twice. encode: tokens of the engine's vocabulary for bytes, one each at worst.
+    matcher: over bytes, at the grammar's start. encode: tokens of the engine's vocabulary for bytes, one each at worst.
+    names: reads the reply where no list may have a name twice.
     """
 
     def __init__(
