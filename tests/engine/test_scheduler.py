@@ -417,3 +417,26 @@ def test_the_order_forgets_a_run_that_has_ended() -> None:
     for scope in ("a", "b"):
         bench.generate([1, 2], 2, scope=scope)
     assert not bench.scheduler._fair._given
+
+
+class EvenTokens:
+    """A mask that a reply of even tokens obeys."""
+
+    finished = False
+
+    def allows(self, token: int) -> bool:
+        return token % 2 == 0
+
+    def allowed(self) -> NDArray[np.bool_]:
+        return np.arange(VOCAB) % 2 == 0
+
+    def advance(self, token: int) -> None:
+        assert token % 2 == 0
+
+
+def test_the_time_of_a_mask_is_counted_once_for_each_token() -> None:
+    bench = Bench()
+    request = bench.submit([1, 2], 9, mask=EvenTokens(), ignore_ends=True)
+    bench.generate([1, 3], 5, ignore_ends=True)
+    assert len(request.reply) == 9
+    assert "rlm_engine_mask_seconds_count 9" in bench.scheduler.metrics.text()

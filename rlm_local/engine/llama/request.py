@@ -26,6 +26,7 @@ from rlm_local.engine.llama.reply import (
     token_logprob,
 )
 from rlm_local.engine.llama.sampler import Logits, Sampler, Settings
+from rlm_local.engine.llama.stopwatch import TimedMask
 from rlm_local.types import ReplyStop, Usage
 
 # Takes a piece of text, and the log-probabilities of the tokens whose text ends in it.
@@ -75,6 +76,7 @@ class Request:
         self.arrived = 0.0  # the scheduler's clock, seconds
         self.arrival = 0  # the scheduler's count of requests
         self.has_begun = False  # a computation took it in
+        self.timed_mask = TimedMask(job.mask) if job.mask is not None else None
         self.reply: list[int] = []  # drawn tokens, an end token included
         self._vocabulary = vocabulary
         self._on_text = on_text
@@ -141,7 +143,7 @@ class Request:
     def take(self, logits: Logits) -> bool:
         """Draw the next token; True when the reply is finished and delivered."""
         job = self.job
-        token = self._sampler.next(logits, job.mask)
+        token = self._sampler.next(logits, self.timed_mask)
         if job.closer is not None and token not in self._vocabulary.ends:
             left = job.max_tokens - len(self.reply)
             if not job.closer.admit(self._vocabulary.piece(token), left=left - 1):

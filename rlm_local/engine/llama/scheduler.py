@@ -147,6 +147,8 @@ class Scheduler:
                 self._end(request, None)
         except EngineError as error:  # a grammar that went beyond its limits
             self._end(request, error)
+        if request.timed_mask is not None:
+            self.metrics.masked(request.timed_mask.take_s())
 
     def _score(self, steps: dict[Request, dict[Place, float]]) -> None:
         """Compute what choices need beyond their prompts, many requests at a time, and finish the requests."""
