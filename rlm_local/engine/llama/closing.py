@@ -28,6 +28,7 @@ NEAR_TOKENS = 16  # with fewer tokens to spare than this every token is watched
 # What is tried, with its cost: the less, the sooner. One text is about one token.
 _CLOSERS = {b")": 0.6, b"]": 0.6, b"}": 0.6}
 _QUOTES = {b'"': 1.0, b"'": 1.0, b'"""': 1.2, b"'''": 1.2}
+_QUOTES_LAST = {b'"': 2.5, b"'": 2.5}
 _ALWAYS = {b"```": 0.2, b"\n": 0.6, b"x": 1.05}
 _OUT_OF_TEXT = {b"0": 1.0, b"X": 1.1, b":": 1.0, b" ": 1.0, b"    ": 0.3, b",": 1.5, b"=": 1.5, b"(": 2.0} | _CLOSERS
 _FORCED_COST = 0.1  # of each byte that the grammar leaves no choice about
@@ -188,8 +189,8 @@ def _steps(mask: bytes) -> tuple[tuple[bytes, float], ...]:
     costs = dict(_ALWAYS) if in_text else _ALWAYS | _OUT_OF_TEXT
     if not in_text and any(step[0] in allowed for step in _CLOSERS):
         del costs[b"\n"]  # free white space, which ends nothing
-    if in_text or ord("0") not in allowed:  # elsewhere a number is the shorter operand
-        costs |= _QUOTES
+    # Where a number may stand it is the shorter operand; yet a text of digits too must find its quote.
+    costs |= _QUOTES if in_text or ord("0") not in allowed else _QUOTES_LAST
     if in_text and not allowed & set(b"\"'"):  # the format of a field in an f-string
         costs[b"}"] = 0.6
     steps = {step: price for step, price in costs.items() if step[0] in allowed}
