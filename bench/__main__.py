@@ -110,7 +110,9 @@ def run_command(
 @click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, help="Share of the full number of requests.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Repetitions of what is timed.")
 @click.option("--minutes", type=click.FloatRange(min=0), default=None, help="Begin nothing new after this long.")
-@click.option("--only", multiple=True, help="Measure only those whose name holds this text; may be repeated.")
+@click.option(
+    "--only", multiple=True, help="Measure only those whose name holds this text, or is it after a =; may be repeated."
+)
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, help="Folder of the benchmark data.")
 def engine_command(
     names: tuple[str, ...],

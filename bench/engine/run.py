@@ -31,7 +31,7 @@ MEASUREMENTS: dict[str, Measurement] = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is asked for; contestants: only those whose name holds one of these texts, or all."""
+    """What is asked for; contestants: only those whose name holds one of these texts (or is it, after a =), or all."""
 
     names: Sequence[str]
     folder: Path
@@ -79,8 +79,12 @@ def _missing(each: Measurement, bench: Bench, rows: Rows, round_: int, wanted: S
     return [
         who
         for who in each.contestants(bench, round_, there)
-        if who not in done and (not wanted or any(part in who for part in wanted))
+        if who not in done and (not wanted or any(_is_meant(part, who) for part in wanted))
     ]
+
+
+def _is_meant(part: str, who: str) -> bool:
+    return part[1:] == who if part.startswith("=") else part in who
 
 
 def _bench(plan: Plan, name: str) -> tuple[Bench, str]:
