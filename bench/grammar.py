@@ -43,7 +43,7 @@ CELLS = ROOM.parent / "tests" / "grammar"
 WALKERS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 _REPEATED = re.compile("duplicate argument|keyword argument repeated")
 _LIBRARY_SKIPPED = {"site-packages", "test", "tests", "lib2to3", "idlelib", "turtledemo"}
-_XGRAMMAR_S = 60.0  # for its masks; one takes tenths of a second
+_XGRAMMAR_S = 30.0  # for its masks; one takes tenths of a second
 _GBNF_CELLS = 5  # that llama.cpp's grammar is timed on
 
 
