@@ -44,7 +44,7 @@ WALKERS = ("smollm2-135m", "qwen2.5-coder-0.5b")
 _REPEATED = re.compile("duplicate argument|keyword argument repeated")
 _LIBRARY_SKIPPED = {"site-packages", "test", "tests", "lib2to3", "idlelib", "turtledemo"}
 _XGRAMMAR_S = 30.0  # for its masks; one takes tenths of a second
-_GBNF_CELLS = 5  # that llama.cpp's grammar is timed on
+_GBNF_CELLS, _GBNF_CHARS = 5, 80  # short ones, that llama.cpp's grammar is timed on
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ def _speed(cells: list[str], statements: list[str], turns: _Turns, xgrammar: Pat
         "vocabulary": model.vocab_size,
         "llguidance": {"tokenizer_s": turns.tokenizer_s, "ready_s": turns.ready_s, "cached_s": turns.cached_s}
         | {"cells": _llguidance_times(cells, turns), "library": _llguidance_times(statements, turns)},
-        "llama.cpp": GbnfJudge(model).speed(cells[:_GBNF_CELLS]),
+        "llama.cpp": GbnfJudge(model).speed([cell for cell in cells if len(cell) < _GBNF_CHARS][:_GBNF_CELLS]),
     }
     if xgrammar is not None:
         request = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def measure(grammar: str, pieces: list[str], ends: list[int], cells: list[list[i
             times["mask"].append((between - before) * 1e6)
             times["advance"].append((time.perf_counter() - between) * 1e6)
     return {
-        "xgrammar": xgrammar.__version__,
+        "xgrammar": version("xgrammar"),
         "ready_s": ready_s,
         "ready_cpu_s": ready_cpu_s,
     } | {
