@@ -53,7 +53,8 @@ def turn_grammar(
     lines = max(1, min(MAX_PROSE_LINES, int(PROSE_SHARE * turn_tokens / LINE_TOKENS)))
     is_lark = dialect == "lark"
     final = "final" if answer is None else "typed_final" if is_lark else "typed-final"
-    turn = _TURN[state].format(prose=f"prose~0..{lines}" if is_lark else f"prose{{0,{lines}}}", final=final)
+    # Lark writes prose~0..4 too, but llguidance 1.7, which vLLM has, reads braces alone.
+    turn = _TURN[state].format(prose=f"prose{{0,{lines}}}", final=final)
     typed = "" if answer is None or state is TurnState.FIRST else answer.lark() if is_lark else answer.bnf()
     return f"{'start:' if is_lark else 'root ::='} {turn}\n{_rules(mode, _FILES[dialect])}{typed}"
 
