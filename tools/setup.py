@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m tools", description="make .venv and put rlm-local into it")
     parser.add_argument("--dev", action="store_true", help="also install what checks and tests need")
     arguments = parser.parse_args(argv)
+    return exit_code(lambda: set_up(with_dev=arguments.dev), again="the same command goes on from here")
+
+
+def exit_code(work: Callable[[], object], *, again: str) -> int:
+    """Do the work and return the exit code; a failure is told on stderr. again: what Ctrl-C leaves to do."""
     try:
-        set_up(with_dev=arguments.dev)
+        work()
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
         if error.hint:
             print(f"\nhint: {error.hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"interrupted; {again}", file=sys.stderr)
         return 130
     return 0
 

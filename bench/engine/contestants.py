@@ -9,13 +9,14 @@ from contextlib import AbstractAsyncContextManager
 from bench.engine.measurement import Bench
 from bench.engine.rows import Row
 from bench.engine.servers import Server, Settings, our_engine, started
+from rlm_local.engine.process import SPIN_BRIEFLY
 
 OURS = "ours"
 # How the bare loop's threads wait for each other, and whether it keeps the weights re-ordered too.
 BARE: dict[str, tuple[Mapping[str, str], bool]] = {
     "bare loop": ({}, False),
     "bare loop, weights re-ordered": ({}, True),
-    "bare loop, spinning briefly": ({"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}, False),
+    "bare loop, spinning briefly": (SPIN_BRIEFLY, False),
 }
 WINDOW = 4096
 _PASSIVE = {"OMP_WAIT_POLICY": "passive"}

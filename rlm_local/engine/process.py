@@ -21,6 +21,11 @@ from rlm_local.errors import EngineUnavailable
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux, without its closing zero
 _STOP_S = 3.0
 _WARNING = "warning: "  # how the service begins a line that is for the user
+# Threads that wait for each other at a barrier spin by default. Where anything else wants a core (a cell,
+# another program), each of some hundred barriers a token then costs a time slice; where nothing does,
+# sleeping at once costs a wake-up each time. So they spin for some microseconds and sleep then. Tokens/s of
+# one reply on 2 cores: beside another program 0.9 by default, 20 so (0.5B); alone 10 asleep at once, 24 so (1.5B).
+SPIN_BRIEFLY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # the second is GNU's, and goes first there
 _CRASH_SEEN_S = 2.0  # between a connection that breaks and the process that is seen to be dead
 
 
@@ -163,10 +168,5 @@ def _socket_folder(runtime_dir: Path) -> Path:
 def _environment() -> dict[str, str]:
     """Return the engine's environment: ours, and nothing that would make a library call home."""
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-    # Threads that wait for each other at a barrier spin by default. Where anything else wants a core (a cell,
-    # another program), each of some hundred barriers a token then costs a time slice; where nothing does,
-    # sleeping at once costs a wake-up each time. So they spin for some microseconds and sleep then. Tokens/s of
-    # one reply, 2 cores: default 0.9 beside another program; passive 10 alone (1.5B); this 22 beside, 24 alone.
-    wait = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # the second is GNU's, and goes first there
     # ggml starts gdb for a backtrace when it aborts, which takes seconds and buries the reason.
-    return {**wait, **os.environ, **quiet, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**SPIN_BRIEFLY, **os.environ, **quiet, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}

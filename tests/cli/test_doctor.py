@@ -9,8 +9,6 @@ import pytest
 
 from rlm_local.cli.doctor import loading_fails
 from rlm_local.cli.main import main
-from rlm_local.errors import JailUnavailable
-from rlm_local.jail import nsjail_binary
 
 LAYERS = {
     "jail starts",
@@ -30,14 +28,6 @@ LAYERS = {
     "rlimits",
 }
 HOST = {"rlm-local", "machine", "CPU engine", "model store", "default model", "platform", "nsjail"}
-
-
-@pytest.fixture
-def nsjail() -> None:
-    try:
-        nsjail_binary()
-    except JailUnavailable as error:
-        pytest.skip(f"{error} ({error.hint})")
 
 
 @pytest.mark.jail

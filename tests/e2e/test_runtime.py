@@ -15,7 +15,6 @@ import pytest
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.errors import JailUnavailable
 from rlm_local.events import RunStarted, TurnTaken, TurnWritten
-from rlm_local.jail import nsjail_binary
 from rlm_local.limits import Limits
 from rlm_local.prompts import load_profile
 from rlm_local.runtime import Runtime
@@ -33,14 +32,6 @@ RECALL = "```repl\nprint('ninety days', len(kept))\n```"
 @pytest.fixture
 def limits() -> Limits:
     return Limits(max_tokens=1_000_000, wall_s=60.0)
-
-
-@pytest.fixture
-def nsjail() -> None:
-    try:
-        nsjail_binary()
-    except JailUnavailable as error:
-        pytest.skip(f"{error} ({error.hint})")
 
 
 async def ask(engine: ScriptedEngine, recorder: KeptEvents, limits: Limits) -> Answer:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from rlm_local.engine.llama.request import Request
 
 Turn: TypeAlias = tuple[int, float, int, int]  # smaller goes first
-
-
-class Waits(Protocol):
-    """A request, as far as its turn goes."""
-
-    @property
-    def run(self) -> str: ...
-    @property
-    def priority(self) -> int: ...
-    @property
-    def depth(self) -> int: ...
-    @property
-    def arrival(self) -> int: ...
 
 
 class FairOrder:
@@ -48,6 +37,7 @@ class FairOrder:
         """Note tokens that were computed for a run."""
         self._given[run] += tokens
 
-    def turn(self, request: Waits) -> Turn:
+    def turn(self, request: Request) -> Turn:
         """Return the key to sort by; it holds until the next gave()."""
-        return (request.priority, self._given[request.run], -request.depth, request.arrival)
+        job = request.job
+        return (job.priority, self._given[job.scope], -job.depth, request.arrival)

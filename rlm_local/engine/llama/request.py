@@ -93,18 +93,6 @@ class Request:
         return self._tip
 
     @property
-    def run(self) -> str:
-        return self.job.scope
-
-    @property
-    def priority(self) -> int:
-        return self.job.priority
-
-    @property
-    def depth(self) -> int:
-        return self.job.depth
-
-    @property
     def is_admitted(self) -> bool:
         return self._tip is not None
 

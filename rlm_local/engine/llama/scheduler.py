@@ -64,7 +64,7 @@ class Scheduler:
         self._arrivals += 1
         request.arrived = self._clock()
         request.arrival = self._arrivals
-        self._fair.joined(request.run)
+        self._fair.joined(request.job.scope)
         self._waiting.append(request)
 
     def interrupt(self, request: Request) -> None:
@@ -234,7 +234,7 @@ class Scheduler:
         self.metrics.step(count, took_s, writing=writing)
         self._pace.took(count, took_s, writing=writing)
         for request, part in zip(requests, parts, strict=True):
-            self._fair.gave(request.run, len(part.tokens))
+            self._fair.gave(request.job.scope, len(part.tokens))
             if keep:
                 self._tree.grow(request.tip, part.tokens)
         return rows
@@ -253,7 +253,7 @@ class Scheduler:
             self._tree.close(request.tip)
         else:
             self._waiting.remove(request)
-        self._fair.left(request.run)
+        self._fair.left(request.job.scope)
         if error is not None:
             request.fail(error)
         self.metrics.ended(error, written=len(request.reply))
