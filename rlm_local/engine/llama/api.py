@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import Message, Send
+from starlette.types import Send
 
 from rlm_local.engine.llama.answers import DONE, Shape, error_body, event, shown_size
 from rlm_local.engine.llama.intake import Service
@@ -35,11 +35,8 @@ from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 MAX_BODY_BYTES = 64 << 20
 
 
-def application(service: Service, *, stalled_s: float) -> Starlette:
-    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "code"}}.
-
-    stalled_s: a stream whose reader takes nothing for so long is ended.
-    """
+def application(service: Service) -> Starlette:
+    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "code"}}."""
 
     async def health(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -69,7 +66,7 @@ def application(service: Service, *, stalled_s: float) -> Starlette:
         shape = Shape.new(service.name, chat=chat)
         if ask.stream:
             events = _events(service, shape, jobs, with_usage=ask.stream_usage)
-            return _Stream(events, stalled_s)
+            return _Stream(events)
         return JSONResponse(shape.whole(await _replies(service, request, jobs)))
 
     async def chat(request: Request) -> Response:
@@ -125,26 +122,16 @@ async def _replies(service: Service, request: Request, jobs: list[Job]) -> list[
 
 
 class _Stream(StreamingResponse):
-    """Server-sent events, for a reader who takes them.
+    """Server-sent events. What a reader leaves lying is at most one reply and the socket's buffers."""
 
-    What he leaves lying is at most one reply and the socket's buffers. When he takes nothing for `stalled_s`, the
-    reply is ended and the connection closed, so that many of his kind cannot fill the memory.
-    """
-
-    def __init__(self, events: AsyncGenerator[bytes, None], stalled_s: float) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
         super().__init__(events, media_type="text/event-stream")
         self._events = events
-        self._stalled_s = stalled_s
 
     async def stream_response(self, send: Send) -> None:
-        async def send_in_time(message: Message) -> None:
-            async with asyncio.timeout(self._stalled_s):
-                await send(message)
-
         # Closed here: a generator that is left at a yield would end its replies only when it is collected.
         async with aclosing(self._events):
-            with suppress(TimeoutError):  # uvicorn closes the connection of a response that was not completed
-                await super().stream_response(send_in_time)
+            await super().stream_response(send)
 
 
 async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncGenerator[bytes, None]:

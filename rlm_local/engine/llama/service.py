@@ -24,6 +24,7 @@ import uvicorn
 
 from rlm_local.engine.llama.api import application
 from rlm_local.engine.llama.binding import Context, Model
+from rlm_local.engine.llama.connection import ending_stalled
 from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.memory import SEQUENCES
 from rlm_local.errors import EngineError
@@ -65,7 +66,8 @@ class _Server(uvicorn.Server):
 
 def _serve(service: Service, listener: socket.socket, *, stalled_s: float) -> None:
     config = uvicorn.Config(
-        application(service, stalled_s=stalled_s),
+        application(service),
+        http=ending_stalled(stalled_s),
         access_log=False,
         log_level="warning",
         lifespan="off",
