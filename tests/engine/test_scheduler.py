@@ -7,6 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from rlm_local.engine.llama.interrupt import Aborted, DeadlinePassed
+from rlm_local.engine.llama.pace import ESTABLISHED
 from rlm_local.errors import EngineRefused
 from rlm_local.types import ReplyStop
 from tests.engine.list_memory import VOCAB, Bench
@@ -33,6 +34,26 @@ def test_a_long_prompt_does_not_stall_who_is_writing() -> None:
         written = len(writer.reply)
         bench.scheduler.step()
         assert len(writer.reply) == written + 1
+
+
+def test_a_fan_out_is_read_in_whole_pieces_until_its_first_replies_are_established(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what the replies have earned, nothing might be read before the first ones have ended."""
+    bench = Bench()
+    monkeypatch.setattr(bench.scheduler._pace, "_read_s", 1.0)
+    monkeypatch.setattr(bench.scheduler._pace, "_earned_s", -1000.0)
+    calls = [bench.submit([i, 1, 2, 3, 4], 20, ignore_ends=True) for i in range(6, 12)]  # three computations
+    while not all(call.is_admitted and call.is_read for call in calls):
+        bench.scheduler.step()
+    assert max(len(call.reply) for call in calls) <= ESTABLISHED
+    for _ in range(ESTABLISHED):
+        bench.scheduler.step()
+    late = bench.submit([20] * 40, 1)
+    for _ in range(5):
+        bench.scheduler.step()
+    assert late.is_admitted
+    assert not late.is_read
 
 
 def test_a_request_waits_until_the_cells_that_it_can_reach_are_free() -> None:
