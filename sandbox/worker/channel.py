@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import queue
-import socket
+import sys
 import threading
+from _queue import SimpleQueue  # what `queue` and `socket` put around these two takes longer to import than to start
+from _socket import CMSG_SPACE, SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Mapping, Sequence
 
 from rlm_local.jail import wire
 
 _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes far beyond
 PROMPTS_PER_CALL = 1024
+_INT_BYTES = 4
 
 
 class CellOverError(Exception):
@@ -23,7 +25,8 @@ class _Waiter:
 
     def __init__(self, cell_id: int) -> None:
         self.cell_id = cell_id
-        self.answered = threading.Event()
+        self.answered = threading.Lock()  # held until the reply is there: an Event takes three of these
+        self.answered.acquire()
         self.replies: list[dict[str, str]] | None = None
 
 
@@ -31,18 +34,28 @@ class Channel:
     """Frames to and from the host. The descriptor itself is the authentication; there is no other."""
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+        self._socket = socket(fileno=descriptor)
         self._write_lock = threading.Lock()
         self._sending: int | None = None  # the thread inside a send
         self._slots = threading.BoundedSemaphore(_IN_FLIGHT)
         self._waiters: dict[int, _Waiter] = {}
         self._last_id = 0
-        self.cells: queue.SimpleQueue[dict[str, wire.Json]] = queue.SimpleQueue()
+        self.cells: SimpleQueue[dict[str, wire.Json]] = SimpleQueue()
 
     def receive(self) -> dict[str, wire.Json]:
         """Return the next frame. Raises EOFError when the host has gone."""
-        header = self._exactly(wire.HEADER_BYTES)
-        return wire.decode(self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_HOST_BYTES)))
+        return self._payload(self._exactly(wire.HEADER_BYTES))
+
+    def receive_with_descriptor(self) -> tuple[dict[str, wire.Json], int]:
+        """Return the next frame and the descriptor that comes with it. Possible until stage 2, and never after it."""
+        header, ancillary, _, _ = self._socket.recvmsg(wire.HEADER_BYTES, CMSG_SPACE(_INT_BYTES))
+        if not header:
+            raise EOFError
+        ((level, kind, data),) = ancillary
+        if (level, kind, len(data)) != (SOL_SOCKET, SCM_RIGHTS, _INT_BYTES):
+            raise wire.WireError("the first frame must bring one descriptor")
+        frame = self._payload(header + self._exactly(wire.HEADER_BYTES - len(header)))
+        return frame, int.from_bytes(data, sys.byteorder)
 
     def send(self, frame: Mapping[str, object]) -> None:
         data = wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES)
@@ -78,7 +91,7 @@ class Channel:
                     del self._waiters[query_id]
                     raise ValueError(f"the prompts are too long: {error}; send a shorter passage") from None
             try:
-                waiter.answered.wait()
+                waiter.answered.acquire()
             finally:
                 self._waiters.pop(query_id, None)
         if waiter.replies is None:
@@ -88,9 +101,9 @@ class Channel:
     def end_cell(self, cell_id: int) -> None:
         """Wake every thread that still waits for a reply to this cell."""
         for query_id, waiter in list(self._waiters.items()):
-            if waiter.cell_id == cell_id:
-                self._waiters.pop(query_id, None)
-                waiter.answered.set()
+            # Whoever takes it out of the table wakes it; the reader thread may be about to.
+            if waiter.cell_id == cell_id and self._waiters.pop(query_id, None) is not None:
+                waiter.answered.release()
 
     def _listen(self) -> None:
         while True:
@@ -108,12 +121,15 @@ class Channel:
         waiter = self._waiters.pop(query_id, None) if isinstance(query_id, int) else None
         if waiter is not None and isinstance(replies, list):
             waiter.replies = [{k: str(v) for k, v in reply.items()} for reply in replies if isinstance(reply, dict)]
-            waiter.answered.set()
+            waiter.answered.release()
 
     def _write(self, data: bytes) -> None:
         self._sending = threading.get_ident()
         self._socket.sendall(data)
         self._sending = None
+
+    def _payload(self, header: bytes) -> dict[str, wire.Json]:
+        return wire.decode(self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_HOST_BYTES)))
 
     def _exactly(self, count: int) -> bytes:
         data = bytearray()

@@ -6,12 +6,17 @@ import builtins
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
 
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
-from sandbox.worker.search import Search, Span
+from sandbox.worker.eyes import Eyes
 from sandbox.worker.values import Json, to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from sandbox.worker.search import Span
 
 _SPANS_PER_CELL = 4096  # the host refuses more
 
@@ -33,7 +38,7 @@ class Names:
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
-            "search": Search(corpus, self._report),
+            "search": Eyes(corpus, self._report),
             "llm_query": self.llm_query,
             "llm_query_batched": self.llm_query_batched,
             "SHOW_VARS": self.show_vars,
