@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from bench.jail.figures import Figure
 from rlm_local.documents import join
 from rlm_local.errors import JailError
-from rlm_local.jail import JailSession
+from rlm_local.jail import JailPool, JailSession, seal
 from rlm_local.limits import MIB, Limits
 from rlm_local.types import CellStatus, Document, SubCall, Usage
 
@@ -67,32 +68,56 @@ async def measure_small(rounds: int, say: Callable[[str], None]) -> list[Figure]
 
 
 async def measure_large(rounds: int, text_bytes: int, say: Callable[[str], None]) -> list[Figure]:
-    """Time how long it takes until a large ASCII text can be used as `context`."""
+    """Time how long it takes until a large ASCII text can be used as `context`: first, again, and from a pool."""
     timings = Timings()
     documents = large_documents(text_bytes)
     size = f"{text_bytes / (1 << 30):g} GiB of ASCII"
-    for number in range(rounds):
-        with timings.timed("first"):
-            corpus = join(documents)
-            session = await JailSession.start(corpus, LIMITS)
-            await _run(session, TOUCH)
-        await session.close()
-        del corpus
-        gc.collect()
-        if number % 10 == 9:
-            say(f"large texts: {number + 1} of {rounds}")
-    return [Figure(f"{size}, first run on it", "ms", tuple(timings.ms["first"]), 1500, "joined, sealed, first cell")]
+    async with JailPool(1) as pool:
+        for number in range(rounds):
+            with timings.timed("first"):
+                sealed = await seal(join(documents))
+                session = await JailSession.start(sealed, LIMITS)
+                await _run(session, TOUCH)
+            await session.close()
+            with sealed:
+                with timings.timed("next"):
+                    session = await JailSession.start(sealed, LIMITS)
+                    await _run(session, TOUCH)
+                await session.close()
+                await pool.full()
+                await asyncio.sleep(0.1)
+                with timings.timed("pool"):
+                    session = await JailSession.start(sealed, LIMITS, jails=pool.open)
+                    await _run(session, EMPTY_CELL)
+                await session.close()
+            del sealed
+            gc.collect()
+            if number % 10 == 9:
+                say(f"large texts: {number + 1} of {rounds}")
+        if pool.counts.missed:
+            raise JailError(f"the pool had no jail ready {pool.counts.missed} times")
+    return [
+        Figure(f"{size}, first run on it", "ms", tuple(timings.ms["first"]), 1500, "joined, sealed, first cell"),
+        Figure(f"{size}, next run", "ms", tuple(timings.ms["next"]), 50, "cold start, first cell"),
+        Figure(f"{size}, from the pool", "ms", tuple(timings.ms["pool"]), 2, "attached, first cell, empty"),
+    ]
 
 
 async def measure_memory(jails: int) -> list[Figure]:
     """Weigh idle jails: the worker and its nsjail, pages that several share divided among them."""
+    figures = []
+    async with JailPool(jails) as pool:
+        await pool.full()
+        waiting = [pool_bytes / MIB for pool_bytes in map(_pss_of_jail, pool.pids())]
+        figures.append(Figure("memory of a jail that waits", "MiB", tuple(waiting), 15, f"{jails} at once"))
     sessions = [await JailSession.start(join(SMALL), LIMITS) for _ in range(jails)]
     try:
-        samples = [sum(pss_bytes(pid) for pid in _pids(session)) / MIB for session in sessions]
+        samples = [_pss_of_jail(session.jail.worker_pid) / MIB for session in sessions]
     finally:
         for session in sessions:
             await session.close()
-    return [Figure("memory of an idle jail", "MiB", tuple(samples), 15, f"PSS of worker and nsjail, {jails} at once")]
+    figures.append(Figure("memory of a jail between cells", "MiB", tuple(samples), 15, f"{jails} at once"))
+    return figures
 
 
 def large_documents(text_bytes: int, count: int = 16) -> tuple[Document, ...]:
@@ -109,10 +134,10 @@ def pss_bytes(pid: int) -> int:
     raise JailError(f"/proc/{pid}/smaps_rollup names no Pss")
 
 
-def _pids(session: JailSession) -> tuple[int, int]:
-    worker = session.jail.worker_pid
+def _pss_of_jail(worker: int) -> int:
+    """Return what the worker and its nsjail hold."""
     stat = Path(f"/proc/{worker}/stat").read_text(encoding="ascii", errors="replace")
-    return worker, int(stat.rpartition(")")[2].split()[1])
+    return pss_bytes(worker) + pss_bytes(int(stat.rpartition(")")[2].split()[1]))
 
 
 @asynccontextmanager
