@@ -14,7 +14,7 @@ from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
-from bench.jail.commands import jail_command
+from bench.jail.commands import churn_command, fuzz_command, jail_command
 from bench.provenance import command_line, provenance, refuse_full
 from bench.report import summary_lines, write
 from bench.run import Settings, run
@@ -263,7 +263,8 @@ def grammar_effect_command(
     return 0
 
 
-bench.add_command(jail_command)
+for command in (jail_command, churn_command, fuzz_command):
+    bench.add_command(command)
 
 
 def main() -> int:

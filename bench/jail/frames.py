@@ -6,7 +6,6 @@ import json
 import random
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rlm_local.jail import wire
@@ -21,14 +20,6 @@ _ODD_JSON = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Bytes to write, and whether they are meant as a whole number of frames."""
-
-    data: bytes
-    frames: int
-
-
 class Generator:
     """seeds: payloads that somebody else has made, to be bent like our own."""
 
@@ -38,24 +29,29 @@ class Generator:
         self._documents = documents
         self._query_id = 0
 
-    def script(self, cell_id: int) -> list[Piece]:
+    def script(self, cell_id: int) -> list[bytes]:
         """Return what one cell's worker writes: some frames as they should be, some not, and now and then the end."""
         dice = self.random
         self._query_id = 0
-        pieces = [self._piece(cell_id) for _ in range(dice.choice((1, 2, 5, 20, 60)))]
-        if dice.random() < 0.5:
+        # What is not allowed ends the jail, and what comes after it is not read: so most of it comes late.
+        pieces = [
+            _whole(self._valid(cell_id)) if dice.random() < 0.97 else self._piece(cell_id)
+            for _ in range(dice.choice((0, 1, 5, 20, 60)))
+        ]
+        pieces += [self._piece(cell_id) for _ in range(dice.choice((0, 1, 3)))]
+        if not pieces or dice.random() < 0.5:
             pieces.append(_whole(self._done(cell_id)))
         if dice.random() < 0.1 and len(pieces) > 1:
             pieces = self._interleaved(pieces)
         return pieces
 
-    def _piece(self, cell_id: int) -> Piece:
+    def _piece(self, cell_id: int) -> bytes:
         dice = self.random
         shape = dice.random()
         if shape < 0.55:
             return _whole(self._valid(cell_id))
         if shape < 0.62:
-            return Piece(struct.pack(">I", dice.choice((0, 1, 2**32 - 1, wire.FROM_JAIL_BYTES + 1, 77))), 1)
+            return struct.pack(">I", dice.choice((0, 1, 2**32 - 1, wire.FROM_JAIL_BYTES + 1, 77)))
         if shape < 0.70:
             return _framed(dice.choice(_ODD_JSON))
         if shape < 0.72:
@@ -130,12 +126,12 @@ class Generator:
         count = self.random.choice((1 << 12, 1 << 16, wire.FROM_JAIL_BYTES - 64)) // len(unit)
         return b'{"op":[' + unit * count + b"1]}"
 
-    def _interleaved(self, pieces: list[Piece]) -> list[Piece]:
+    def _interleaved(self, pieces: list[bytes]) -> list[bytes]:
         """Return two writers' frames with one inside the other, as if nobody held the lock."""
         first, second, *rest = pieces
-        cut = self.random.randrange(len(first.data) + 1)
-        torn = first.data[:cut] + second.data + first.data[cut:]
-        return [Piece(torn, first.frames + second.frames), *rest]
+        cut = self.random.randrange(len(first) + 1)
+        torn = first[:cut] + second + first[cut:]
+        return [torn, *rest]
 
     def _text(self) -> str:
         dice = self.random
@@ -158,9 +154,9 @@ def _payload(frame: Frame) -> bytes:
     return json.dumps(frame, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-def _framed(payload: bytes) -> Piece:
-    return Piece(struct.pack(">I", len(payload)) + payload, 1)
+def _framed(payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload)) + payload
 
 
-def _whole(frame: Frame) -> Piece:
+def _whole(frame: Frame) -> bytes:
     return _framed(_payload(frame))

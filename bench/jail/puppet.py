@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from rlm_local.jail import wire
@@ -34,7 +36,8 @@ class _Nobody(subprocess.Popen[bytes]):
 class PuppetJail(Jail):
     """Everything that a Jail does with frames is done by Jail; ending it closes a socket and no process."""
 
-    def __init__(self, play: Play) -> None:
+    def __init__(self, play: Play, taken: Counter[str]) -> None:
+        self._taken = taken
         ours, self._theirs = socket.socketpair()
         ours.setblocking(False)
         self._theirs.setblocking(False)
@@ -43,8 +46,18 @@ class PuppetJail(Jail):
         self._is_over = False
         self._hand = asyncio.create_task(self._serve(play))
 
+    async def receive(self) -> dict[str, wire.Json]:
+        try:
+            frame = await super().receive()
+        except wire.WireError:
+            self._taken["refused"] += 1
+            raise
+        self._taken["read"] += 1
+        return frame
+
     def kill(self) -> None:
-        self._theirs.close()
+        with contextlib.suppress(OSError):  # it may be shut already
+            self._theirs.shutdown(socket.SHUT_RDWR)
 
     async def end(self, *, keep_logs: bool = False) -> None:
         if self._is_over:
@@ -87,10 +100,10 @@ async def _played(play: Play, channel: socket.socket, cell_id: int) -> None:
         return  # the host hung up in the middle
 
 
-def puppets(play: Play) -> Callable[[Opening], Awaitable[Jail]]:
-    """Return a source of jails for a session."""
+def puppets(play: Play, taken: Counter[str]) -> Callable[[Opening], Awaitable[Jail]]:
+    """Return a source of jails for a session. taken: counts the frames that the host has read or refused to."""
 
     async def source(opening: Opening) -> Jail:
-        return PuppetJail(play)
+        return PuppetJail(play, taken)
 
     return source
