@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,15 +17,17 @@ from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
+from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.errors import ConfigError
 from rlm_local.events import DocumentInfo, RunStarted
-from rlm_local.jail import JailSession, nsjail_binary
+from rlm_local.jail import JailPool, JailSession, nsjail_binary
 from rlm_local.ports import Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
-from rlm_local.types import Answer, Document, Request
+from rlm_local.types import Answer, Corpus, Document, Request
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
+JAILS_AHEAD = 1  # 9 MiB each
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
 
@@ -37,6 +40,7 @@ class Runtime:
     engine: Engine
     weights_sha256: str
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
+    jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
 
     async def ask(self, request: Request, recorder: Recorder) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
@@ -44,7 +48,10 @@ class Runtime:
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
-        async with await JailSession.start(corpus, request.limits, notes={"question": request.question}) as repl:
+        require_room(corpus, available_bytes())
+        source = self.jails.open if self.jails else None
+        notes = {"question": request.question}
+        async with await JailSession.start(corpus, request.limits, notes=notes, jails=source) as repl:
             # After the jail: a run that cannot begin leaves no trace.
             recorder.write(self._started(request))
             return await run_node(
@@ -68,6 +75,19 @@ class Runtime:
             answer_schema=request.answer_schema,
             window_tokens=self.engine.info.window_tokens,
             version=__version__,
+        )
+
+
+def require_room(corpus: Corpus, available: int) -> None:
+    """Raise ConfigError when the documents, sealed for their jail, do not fit the memory that is left.
+
+    Sealed they take what the str takes: the jail maps them, so that is all, however many jails have them.
+    """
+    sealed = sys.getsizeof(corpus.context)
+    if sealed > available:
+        raise ConfigError(
+            f"the documents take {gib(sealed)} of memory for their jail, but {gib(available)} are available",
+            hint="ask of fewer documents at a time",
         )
 
 
@@ -117,18 +137,22 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
 async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
     """Start the engine and yield a Runtime; stop the engine on the way out.
 
+    The first run's jail starts while the engine loads, and each later one's while the run before it goes on.
     Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
     come up.
     """
-    async with launch_llama(
-        plan.weights,
-        plan.card.name,
-        window_tokens=plan.window_tokens,
-        kv_tokens=plan.kv_tokens,
-        runtime_dir=plan.sockets,
-        log=plan.log,
-    ) as engine:
-        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings)
+    async with (
+        JailPool(JAILS_AHEAD) as jails,
+        launch_llama(
+            plan.weights,
+            plan.card.name,
+            window_tokens=plan.window_tokens,
+            kv_tokens=plan.kv_tokens,
+            runtime_dir=plan.sockets,
+            log=plan.log,
+        ) as engine,
+    ):
+        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings, jails)
 
 
 @asynccontextmanager

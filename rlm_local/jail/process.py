@@ -139,11 +139,11 @@ class Jail:
         parse_waiting(await self.receive())
 
     async def _open(self, opening: Opening) -> None:
-        if self.group is not None:
-            self.group.allow_memory(_group_bytes(opening))
         data = wire.encode(opening.message(), max_bytes=wire.FROM_HOST_BYTES)
         sent = socket.send_fds(self._channel, [data[: wire.HEADER_BYTES]], [opening.text.fileno()])
         await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+        if self.group is not None:
+            self.group.allow_memory(_group_bytes(opening))
         self.python = parse_ready(await self.receive())
         self._require_bounds(opening.bounds)
 

@@ -54,7 +54,7 @@ class JailSession:
         limits: Limits,
         *,
         notes: Mapping[str, JsonValue] = _NO_NOTES,
-        jails: JailSource = Jail.start,
+        jails: JailSource | None = None,
     ) -> JailSession:
         """Return a session in a running jail.
 
@@ -75,9 +75,10 @@ class JailSession:
             "output_bytes": limits.cell_output_bytes,
             "notes": dict(notes),
         }
-        session = cls(Opening(sealed.text, frame, limits), chars, owns_text=sealed is not documents, jails=jails)
+        opening = Opening(sealed.text, frame, limits)
+        session = cls(opening, chars, owns_text=sealed is not documents, jails=jails or Jail.start)
         try:
-            session._jail = await jails(session._opening)
+            session._jail = await session._jails(opening)
         except BaseException:
             await session.close()
             raise
