@@ -78,21 +78,27 @@ class JailPool:
     async def open(self, opening: Opening) -> Jail:
         """Return a jail with these documents, one that has waited if there is any. See Jail.start."""
         self._begun = time.monotonic()
+        if (idle := await self._next()) is not None:
+            try:
+                await idle.open(opening)
+            except JailUnavailable:  # it died this very moment; if it was the documents, the next line tells
+                self.counts.died += 1
+            else:
+                self.counts.taken += 1
+                return idle
+        self.counts.missed += 1
+        return await Jail.start(opening)
+
+    async def _next(self) -> Jail | None:
+        """Take out the jail that has waited longest and still lives."""
         while self._idle:
             idle = self._idle.popleft()
             self._changed.set()
             if not idle.watch.done():
                 idle.watch.cancel()
-                try:
-                    await idle.jail.open(opening)
-                except JailUnavailable:  # it died at this very moment; one that is started now tells why, if it fails
-                    self.counts.died += 1
-                    continue
-                self.counts.taken += 1
                 return idle.jail
             await self._dispose(idle)
-        self.counts.missed += 1
-        return await Jail.start(opening)
+        return None
 
     async def full(self) -> None:
         """Wait until all jails of the pool are there."""
