@@ -47,7 +47,7 @@ class Worker:
 
     def serve(self) -> None:
         while True:
-            frame = self._channel.cells.get()
+            frame = self._channel.next_cell()
             self._run(frame["cell_id"], frame["code"])  # type: ignore[arg-type]  # the host's frames are well formed
 
     def rehearse(self) -> None:
@@ -97,7 +97,7 @@ class Worker:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         # The host repeats the signal until the cell ends, so one that comes at a bad moment may be dropped.
-        if self._interruptible and not self._channel.is_sending():
+        if self._interruptible and not self._channel.is_busy():
             raise KeyboardInterrupt("the cell's time is up")
 
 
@@ -135,7 +135,6 @@ def main() -> None:
     sys.argv[:] = [""]
     seccomp.install()
     worker = Worker(channel, names, output)
-    channel.listen()
     channel.send({"op": "ready", "python": sys.version.split()[0]})
     worker.serve()
 
