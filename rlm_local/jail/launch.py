@@ -13,8 +13,9 @@ from pathlib import Path
 from rlm_local.errors import JailUnavailable
 from rlm_local.jail import bundle, cgroup, policy
 from rlm_local.jail.diagnose import nsjail_binary
+from rlm_local.jail.fork import left_out_of_fork
 from rlm_local.jail.interpreter import running_interpreter
-from rlm_local.jail.memory import memory_file
+from rlm_local.jail.memory import large_texts, memory_file
 from rlm_local.jail.stage import Prelude, staged
 
 
@@ -76,15 +77,16 @@ def _popen(
     command: list[str], prelude: Callable[[], None], *, stderr: int, passed: tuple[int, ...]
 ) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            env={},
-            pass_fds=passed,
-            start_new_session=True,  # a Ctrl-C at the terminal is for us to handle
-            preexec_fn=prelude,
-        )
+        with left_out_of_fork(large_texts()):
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stderr,
+                stderr=stderr,
+                env={},
+                pass_fds=passed,
+                start_new_session=True,  # a Ctrl-C at the terminal is for us to handle
+                preexec_fn=prelude,
+            )
     except (OSError, subprocess.SubprocessError) as error:
         raise JailUnavailable(f"{command[0]} could not be started: {error}", hint="run `rlm-local doctor`") from error

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from types import TracebackType
+from weakref import WeakSet
 
 from rlm_local.types import Corpus
 
@@ -16,6 +17,7 @@ _MFD_NOEXEC_SEAL = 0x8  # Linux 6.3
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 _CHUNK_CHARS = 1 << 20
 _ASIDE_CHARS = 1 << 20  # a longer text is sealed on a thread
+_LARGE_CHARS = 8 << 20
 
 # The bytes that CPython itself keeps for a str whose widest character takes so many of them.
 _ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
@@ -52,6 +54,12 @@ class SealedCorpus:
     def __init__(self, corpus: Corpus, text: SealedText) -> None:
         self.corpus = corpus
         self.text = text
+        _alive.add(self)
+
+    def large_texts(self) -> Iterator[str]:
+        """Yield those of the host's own copies that take a while to be copied."""
+        texts = (self.corpus.context, *(document.text for document in self.corpus.documents))
+        return (text for text in texts if len(text) >= _LARGE_CHARS)
 
     def __enter__(self) -> SealedCorpus:
         return self
@@ -64,6 +72,14 @@ class SealedCorpus:
     def close(self) -> None:
         """Give the memory back as soon as no running jail has it either."""
         self.text.close()
+
+
+_alive: WeakSet[SealedCorpus] = WeakSet()
+
+
+def large_texts() -> list[str]:
+    """Return the host's own copies of all documents that are sealed now, the large ones."""
+    return [text for sealed in list(_alive) for text in sealed.large_texts()]
 
 
 async def seal(corpus: Corpus) -> SealedCorpus:

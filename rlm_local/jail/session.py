@@ -35,11 +35,12 @@ JailSource: TypeAlias = Callable[[Opening], Awaitable[Jail]]
 class JailSession:
     """Cells in a jail, one at a time. A jail that dies is replaced, and the earlier cells are run again in it."""
 
-    def __init__(self, opening: Opening, document_chars: Sequence[int], *, owns_text: bool, jails: JailSource) -> None:
+    def __init__(self, opening: Opening, sealed: SealedCorpus, *, owns_text: bool, jails: JailSource) -> None:
         self._opening = opening
+        self._sealed = sealed
         self._jails = jails
         self._owns_text = owns_text
-        self._document_chars = document_chars
+        self._document_chars = tuple(len(document.text) for document in sealed.corpus.documents)
         self._jail: Jail | None = None
         self._cells = 0
         self._past: list[PastCell] = []
@@ -67,16 +68,15 @@ class JailSession:
                 raise ConfigError(f"the note {name!r} is not a Python name")
         sealed = documents if isinstance(documents, SealedCorpus) else await seal(documents)
         corpus = sealed.corpus
-        chars = tuple(len(document.text) for document in corpus.documents)
         frame: dict[str, Json] = {
             "names": [str(document.name) for document in corpus.documents],
             "starts": list(corpus.starts),
-            "lengths": list(chars),
+            "lengths": [len(document.text) for document in corpus.documents],
             "output_bytes": limits.cell_output_bytes,
             "notes": dict(notes),
         }
         opening = Opening(sealed.text, frame, limits)
-        session = cls(opening, chars, owns_text=sealed is not documents, jails=jails or Jail.start)
+        session = cls(opening, sealed, owns_text=sealed is not documents, jails=jails or Jail.start)
         try:
             session._jail = await session._jails(opening)
         except BaseException:
@@ -143,7 +143,7 @@ class JailSession:
         """End the jail and everything in it. Safe to call twice, and while a cell runs."""
         self._closed = True
         if self._owns_text:
-            self._opening.text.close()
+            self._sealed.close()
         await self._drop()
 
     async def _run(self, jail: Jail, number: int, code: str, wall_s: float, query: QueryHandler) -> Observed:
