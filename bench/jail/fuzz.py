@@ -8,7 +8,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,8 @@ _DOCUMENTS = (Document("a", "x" * 1_000), Document("b", "y" * 77))
 _SCRIPTS_PER_SESSION = 10  # a session runs its earlier cells again when its jail breaks
 _PROMPTS_PER_CELL = 1_000  # what the host allows, as in rlm_local/jail/cell.py; our own tests hold it to that
 _QUERIES_AT_ONCE = 16
-_HANG_S = 60.0  # a cell's own time is far below: whoever takes longer hangs
+_TICK_S, _HANG_TICKS = 0.05, 1_200  # a minute of our own running: who is stopped from outside does not hang
+_HANG_S = _TICK_S * _HANG_TICKS  # a cell's own time is far below
 _WALL_S = 0.05
 _HANGING_SHARE = 0.0005  # of scripts that say nothing more and do not hang up: they cost the grace period
 _MOST_GROWTH = 0.03
@@ -146,11 +147,10 @@ async def _one(session: JailSession, script: _Script, dice: random.Random, resul
     result.scripts += 1
     script.is_next_hostile = True
     try:
-        async with asyncio.timeout(_HANG_S):
-            cell = await session.execute("", wall_s=_WALL_S, query=query)
-            honest = await session.execute("", wall_s=_HANG_S, query=query)
-            if honest.status is CellStatus.KILLED:  # by what the hostile one had written after its end
-                honest = await session.execute("", wall_s=_HANG_S, query=query)
+        cell = await _in_time(session.execute("", wall_s=_WALL_S, query=query))
+        honest = await _in_time(session.execute("", wall_s=_HANG_S, query=query))
+        if honest.status is CellStatus.KILLED:  # by what the hostile one had written after its end
+            honest = await _in_time(session.execute("", wall_s=_HANG_S, query=query))
     except Exception as error:  # the very thing that is sought
         result.faults.append(f"cell {result.scripts}: {type(error).__name__}: {error}")
         return
@@ -158,6 +158,17 @@ async def _one(session: JailSession, script: _Script, dice: random.Random, resul
     result.faults += [f"cell {result.scripts}: {fault}" for fault in _broken_bounds(cell, prompts, worst)]
     if honest.status is not CellStatus.OK:
         result.faults.append(f"cell {result.scripts}: the next one ended as {honest.status}: {honest.error}")
+
+
+async def _in_time(cell: Coroutine[None, None, CellResult]) -> CellResult:
+    """Return what the cell comes to. Raises TimeoutError when it hangs."""
+    task = asyncio.ensure_future(cell)
+    for _ in range(_HANG_TICKS):
+        done, _ = await asyncio.wait({task}, timeout=_TICK_S)
+        if done:
+            return task.result()
+    task.cancel()
+    raise TimeoutError(f"no end after {_HANG_S:.0f} s")
 
 
 def _broken_bounds(cell: CellResult, prompts: int, at_once: int) -> list[str]:
