@@ -113,7 +113,7 @@ class Jail:
             await self.end(keep_logs=True)
             log, stderr = (read_tail(file, _LOG_BYTES) for file in (self._started.log, self._started.stderr))
             self._close_logs()
-            raise failed_start(log, stderr, self._process.returncode) from error
+            raise failed_start(log, stderr, self._process.returncode, str(error)) from error
         except BaseException:
             await self.end()
             raise
