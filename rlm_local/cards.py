@@ -19,7 +19,7 @@ from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.rooms import room
 from rlm_local.strict_toml import StrictTable, read_table
-from rlm_local.types import Sampling
+from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 PROFILES = ("small", "large")
@@ -103,6 +103,7 @@ class Card:
     aliases: tuple[str, ...]
     family: str
     profile: str  # which prompt profile: one of PROFILES
+    protocol: AnswerProtocol  # how it was taught to say its answer
     licence: str
     context_tokens: int  # the longest prompt + completion that the model was made for
     description: str
@@ -168,6 +169,7 @@ def read_card(path: Path) -> Card:
         aliases=tuple(table.texts("aliases", _ALIAS)),
         family=table.text("family"),
         profile=table.one_of("profile", PROFILES),
+        protocol=AnswerProtocol(table.one_of("protocol", tuple(AnswerProtocol), DEFAULT_PROTOCOL)),
         licence=table.text("licence"),
         context_tokens=table.count("context_tokens"),
         description=table.text("description"),

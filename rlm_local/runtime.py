@@ -130,7 +130,9 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
     nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
-    return Plan(card, load_profile(card.profile), window, weights, digest, home.runtime, cells, engine_log())
+    return Plan(
+        card, load_profile(card.profile, card.protocol), window, weights, digest, home.runtime, cells, engine_log()
+    )
 
 
 @asynccontextmanager

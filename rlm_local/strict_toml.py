@@ -62,9 +62,9 @@ class StrictTable:
             raise self.fail(key, f"is {value!r}, but must match {form.pattern}")
         return value
 
-    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in allowed:
+    def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        value = self.optional_text(key, required=default is None) or default
+        if value is None or value not in allowed:
             raise self.fail(key, f"is {value!r}, but must be one of: {', '.join(allowed)}")
         return value
 

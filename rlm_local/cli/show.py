@@ -58,6 +58,7 @@ def _head(card: Card) -> dict[str, object]:
         "description": card.description,
         "family": card.family,
         "profile": card.profile,
+        "protocol": card.protocol.value,
         "licence": card.licence,
         "context_tokens": card.context_tokens,
         "sampling": {

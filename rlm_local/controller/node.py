@@ -14,7 +14,7 @@ from rlm_local.controller.finish import best_so_far, is_empty, is_supported, why
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
-from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
+from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, is_written_out, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
 from rlm_local.types import (
@@ -180,8 +180,9 @@ class _Node:
         return reply
 
     def _is_repeated(self, reply: Reply) -> bool:
-        action = decode_turn(reply.text, reply.stop)
-        return isinstance(action, Cell) and any(turn.action == action for turn in self._turns)
+        action = decode_turn(reply.text, reply.stop, self._profile.protocol)
+        # An answer that was held back may well be the right one.
+        return isinstance(action, Cell) and any(turn.action == action and not _final_of(turn) for turn in self._turns)
 
     async def _complete(self, state: TurnState, sampling: Sampling) -> Reply | StopReason:
         """Ask the engine once, within the budget."""
@@ -192,6 +193,7 @@ class _Node:
             state,
             info.grammar_dialect,
             self._request.grammar,
+            protocol=self._profile.protocol,
             answer=self._schema,
             turn_tokens=self._limits.turn_tokens,
         )
@@ -221,7 +223,7 @@ class _Node:
         return reply
 
     async def _act(self, reply: Reply) -> Turn:
-        action = decode_turn(reply.text, reply.stop)
+        action = decode_turn(reply.text, reply.stop, self._profile.protocol)
         result = None
         if isinstance(action, Cell):
             result = await self._execute(action.code)
@@ -245,7 +247,7 @@ class _Node:
         if is_empty(final.value):
             if self._forced_by is not None:
                 return self.unconfirmed(self._forced_by), ""
-            if any(turn.result is None and isinstance(turn.action, Final) for turn in self._turns[:-1]):
+            if any(is_written_out(turn.action) and _final_of(turn) for turn in self._turns[:-1]):
                 return self._answer(None, StopReason.FINAL, reason="the model gave an empty answer"), ""
             return None, self._profile.empty
         if state is TurnState.FIRST:
@@ -256,8 +258,7 @@ class _Node:
                 return self._answer(final.value, self._forced_by, reason=wrong), ""
             return None, _fill(self._profile.mistyped, why=wrong)
         # What the answering cell computed supports its own answer; a literal must have been seen.
-        computed = not isinstance(turn.action, Final)
-        supported = computed or is_supported(final.value, "\n".join(self._talk.printed))
+        supported = not is_written_out(turn.action) or is_supported(final.value, "\n".join(self._talk.printed))
         if self._forced_by is not None:
             return self._answer(final.value, self._forced_by, reason=self._why(self._forced_by)), ""
         if not supported and self._held != final.value and not self._stuck:

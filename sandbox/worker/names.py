@@ -70,6 +70,7 @@ class Names:
         answer = self.variables.get("answer")
         if self.final is None and isinstance(answer, dict) and answer.get("ready"):
             self.final = {"value": to_json(answer.get("content", ""))}
+            answer["ready"] = False  # the host may ask for more, and a later cell has not answered by itself
         self.variables.update(self._kept)
         self.variables.pop("print", None)
         self.variables.setdefault("answer", self.answer)
