@@ -21,6 +21,7 @@ SPACES = {  # white space: on a line (a backslash continues it), in brackets, an
 _LINE_END = " {0,16}"  # what may follow a comma or semicolon that ends a line of code
 # What a state's start may name.
 ROOTS = ("prose", "block", "listed_block", "final", "plain_final", "answer_block", "call_block", "submit_block")
+VARIANTS = ("LEAF_NAME",)  # lexemes that take another's place in some states
 _STATES = ("", "f", "l", "fl")  # in a function, in a loop
 
 

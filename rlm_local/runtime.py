@@ -6,7 +6,7 @@ import hashlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -130,9 +130,8 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
     nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
-    return Plan(
-        card, load_profile(card.profile, card.protocol), window, weights, digest, home.runtime, cells, engine_log()
-    )
+    profile = replace(load_profile(card.profile, card.protocol), imports=card.imports)
+    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log())
 
 
 @asynccontextmanager

@@ -69,11 +69,14 @@ class StrictTable:
         return value
 
     def texts(self, key: str, form: re.Pattern[str]) -> list[str]:
-        values = self._take(key, list, required=True)
-        for value in cast("list[object]", values):
+        return cast("list[str]", self.optional_texts(key, form, required=True))
+
+    def optional_texts(self, key: str, form: re.Pattern[str], *, required: bool = False) -> list[str] | None:
+        values = self._take(key, list, required=required)
+        for value in cast("list[object]", values or []):
             if not isinstance(value, str) or not form.fullmatch(value):
                 raise self.fail(key, f"holds {value!r}, but each must match {form.pattern}")
-        return cast("list[str]", values)
+        return cast("list[str] | None", values)
 
     def count(self, key: str) -> int:
         return cast("int", self.optional_count(key, required=True))

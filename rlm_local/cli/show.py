@@ -59,6 +59,7 @@ def _head(card: Card) -> dict[str, object]:
         "family": card.family,
         "profile": card.profile,
         "protocol": card.protocol.value,
+        "imports": "any" if card.imports is None else list(card.imports),
         "licence": card.licence,
         "context_tokens": card.context_tokens,
         "sampling": {

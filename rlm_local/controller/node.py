@@ -195,6 +195,7 @@ class _Node:
             self._request.grammar,
             protocol=self._profile.protocol,
             answer=self._schema,
+            imports=self._profile.imports,
             turn_tokens=self._limits.turn_tokens,
         )
         if max_tokens < 1:

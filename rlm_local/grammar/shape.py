@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 
 from rlm_local.errors import ConfigError
 from rlm_local.grammar.answer import AnswerSchema
+from rlm_local.grammar.imports import only_imports
 from rlm_local.rooms import room
 from rlm_local.types import DEFAULT_GRAMMAR, DEFAULT_PROTOCOL, AnswerProtocol, GrammarMode
 
@@ -31,6 +33,7 @@ _ANSWER = {
     AnswerProtocol.SUBMIT: "submit_block",
 }
 _FILES = {"lark": "lark", "ebnf": "gbnf", "gbnf": "gbnf"}  # xgrammar's EBNF and GBNF are one notation here
+_LEAF = re.compile(r"(?m)^LEAF[_-](?P<name>(?:NAME|WORD)(?:: | ::= ))")
 _ANSWERED = re.compile(r"(?m)^answered(?:: | ::= )literal\n")
 
 
@@ -41,12 +44,16 @@ def turn_grammar(
     *,
     protocol: AnswerProtocol = DEFAULT_PROTOCOL,
     answer: AnswerSchema | None = None,
+    may_recurse: bool = True,
+    imports: Iterable[str] | None = None,
     turn_tokens: int = 1024,
 ) -> str | None:
     """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
     protocol: how the answer is said. answer: the type of its literal; any literal without it. What code answers with
-    is the host's to check. turn_tokens: the turn's limit, of which prose takes PROSE_SHARE at most.
+    is the host's to check. may_recurse: False where no level is left below this node: then rlm_query and
+    rlm_query_batched are no names. imports: the modules that may be imported, on a block's first lines; None for any,
+    and without meaning for SKELETON. turn_tokens: the turn's limit, of which prose takes PROSE_SHARE at most.
     dialect: lark, ebnf or gbnf; the last two for PYTHON only, and without the condition that no list has a name
     twice. Raises ConfigError for another.
     """
@@ -58,7 +65,8 @@ def turn_grammar(
             "there are lark for both modes, ebnf and gbnf for python"
         )
     is_lark = dialect == "lark"
-    rules = _rules(mode, _FILES[dialect])
+    listed = None if imports is None or mode is GrammarMode.SKELETON else tuple(imports)
+    rules = _rules(mode, _FILES[dialect], may_recurse, listed)
     if answer is not None:
         rules = _ANSWERED.sub("", rules) + (answer.lark() if is_lark else answer.bnf())
     start = _start(state, protocol, is_typed=answer is not None, turn_tokens=turn_tokens)
@@ -77,6 +85,13 @@ def _start(state: TurnState, protocol: AnswerProtocol, *, is_typed: bool, turn_t
     return f"prose{{0,{lines}}} {action}"
 
 
-@cache
-def _rules(mode: GrammarMode, ending: str) -> str:
-    return (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")
+@lru_cache(maxsize=32)
+def _rules(mode: GrammarMode, ending: str, may_recurse: bool, imports: tuple[str, ...] | None) -> str:
+    rules = (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")
+    if not may_recurse:
+        leaf = _LEAF.search(rules)
+        if leaf is None:
+            raise ConfigError(f"grammars/{mode}.{ending} has no names for a node that may not recurse")
+        rules = re.sub(f"(?m)^{leaf['name']}.*\n", "", rules)
+        rules = rules.replace(f"\n{leaf[0]}", f"\n{leaf['name']}")
+    return rules if imports is None else only_imports(rules, imports)

@@ -59,7 +59,7 @@ _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How a model is led: its texts, how it says an answer, and how much output it is shown."""
+    """How a model is led: its texts, how it says an answer, what its code may import, how much output it is shown."""
 
     name: str  # of the file, and of the protocol where it is not the default one
     protocol: AnswerProtocol
@@ -78,6 +78,7 @@ class Profile:
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
+    imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
 
 MAX_OUTPUT_CHARS = {"small": 3_000, "large": 20_000}  # characters; small models drown in more
@@ -105,7 +106,7 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Prof
         raise ConfigError(f"{path.name}: section {missing[0]!r} is missing")
     title = name if protocol is DEFAULT_PROTOCOL else f"{name}/{protocol.value}"
     chars = MAX_OUTPUT_CHARS[name]
-    return Profile(name=title, protocol=protocol, worked=tuple(worked), max_output_chars=chars, **once)
+    return Profile(name=title, protocol=protocol, worked=tuple(worked), max_output_chars=chars, imports=None, **once)
 
 
 def _worded(text: str, protocol: AnswerProtocol) -> str:
