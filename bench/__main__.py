@@ -174,6 +174,23 @@ def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | N
     return 1 if result.faults() else 0
 
 
+@bench.command("fuzz-grammar")
+@click.option("--seconds", type=click.FloatRange(min=0), default=600.0, help="For so long, wall clock.")
+@click.option("--seed", type=int, default=0, help="Decides all inputs.")
+@click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first input; to see one again.")
+def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
+    """Put arbitrary bytes, damaged cells and cut texts to the grammar and the decoder.
+
+    Exit code 1 when one crashes, takes over a second, or is accepted and does not compile.
+    """
+    from bench.fuzz_grammar import fuzz  # llguidance comes with the extra `llama`
+
+    found = fuzz(seconds, seed, lambda line: click.echo(line, err=True), first=first)
+    for line in found.lines():
+        click.echo(line)
+    return 1 if found.faults else 0
+
+
 @bench.command("grammar")
 @click.option("--derivations", type=click.IntRange(min=0), default=20_000, help="Random sentences of the source.")
 @click.option("--walks", type=click.IntRange(min=0), default=2_000, help="Random walks of the mask that end.")

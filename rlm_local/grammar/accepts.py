@@ -39,7 +39,7 @@ def refusal(grammar: str, text: bytes) -> Refusal | None:
     return Refusal(line.count("\n") + 1 + ("\n" in before), len(last) + 1, found, expected(matcher))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)
 def _compiled(grammar: str) -> Any:
     """Return a matcher over bytes at the grammar's start; it is copied, never moved."""
     try:
