@@ -13,6 +13,7 @@ from pathlib import Path
 from rlm_local.jail import policy, wire
 from rlm_local.jail.diagnose import failed_start
 from rlm_local.jail.launch import Started, spawn
+from rlm_local.jail.layers import require_layers
 from rlm_local.jail.memory import SealedText, read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.limits import Limits
@@ -145,6 +146,7 @@ class Jail:
         if self.group is not None:
             self.group.allow_memory(_group_bytes(opening))
         self.python = parse_ready(await self.receive())
+        require_layers(self.worker_pid)
         self._require_bounds(opening.bounds)
 
     def _require_bounds(self, bounds: policy.Bounds) -> None:
