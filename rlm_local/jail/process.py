@@ -192,6 +192,14 @@ class Jail:
         """Raise KeyboardInterrupt in the cell."""
         self._signal_worker(signal.SIGINT)
 
+    def pause(self) -> None:
+        """Stop every thread of the worker: between two cells nothing of an earlier one may use the processor."""
+        self._signal_worker(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the worker go on after pause()."""
+        self._signal_worker(signal.SIGCONT)
+
     def kill(self) -> None:
         """End the worker; the jail's first process takes every other with it. nsjail then ends by itself."""
         if not self._signal_worker(signal.SIGKILL):
