@@ -124,6 +124,7 @@ def _namespaces() -> Iterator[str]:
     yield "skip_setsid: false"
     yield "forward_signals: false"
     yield "nice_level: 5"
+    yield "max_cpus: 1"  # threads of a cell shall not hold every core: the engine needs them
 
 
 def _identity(outside: Outside) -> Iterator[str]:
