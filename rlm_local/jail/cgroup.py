@@ -15,6 +15,8 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _MEMORY_BOUND = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_MEMORY_AND_SWAP = "memory.memsw.limit_in_bytes"  # v1, never below the bound of memory alone
+_SWAP = ("memory.swap.max", _MEMORY_AND_SWAP)
 _NAME = re.compile(r"rlm-local\.(\d+)\.[0-9a-f]+")
 
 
@@ -32,7 +34,12 @@ class Group:
 
     def allow_memory(self, memory_bytes: int) -> None:
         """Set the bound on memory anew. Raises OSError."""
-        _write(self.folders[0] / _MEMORY_BOUND[self.version], memory_bytes)
+        bounds = [self.folders[0] / _MEMORY_BOUND[self.version]]
+        if (with_swap := self.folders[0] / _MEMORY_AND_SWAP).exists():
+            # The kernel lets neither pass the other, so the one that gives way goes first.
+            bounds.insert(0 if memory_bytes > int(_read(with_swap)) else 1, with_swap)
+        for bound in bounds:
+            _write(bound, memory_bytes)
 
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel has killed for memory."""
@@ -52,7 +59,7 @@ def create(*, memory_bytes: int, processes: int) -> Group | None:
     name = f"rlm-local.{os.getpid()}.{secrets.token_hex(4)}"
     for version, parents, settings in (
         (2, _parents("", _ROOT), {_MEMORY_BOUND[2]: memory_bytes, "memory.swap.max": 0, "pids.max": processes}),
-        (1, _parents("memory", _ROOT / "memory"), {_MEMORY_BOUND[1]: memory_bytes}),
+        (1, _parents("memory", _ROOT / "memory"), {_MEMORY_BOUND[1]: memory_bytes, _MEMORY_AND_SWAP: memory_bytes}),
     ):
         for parent in parents:
             sweep(parent)
@@ -60,6 +67,12 @@ def create(*, memory_bytes: int, processes: int) -> Group | None:
                 pids = _made_first(_parents("pids", _ROOT / "pids"), name, {"pids.max": processes})
                 return Group(version, (folder, pids) if version == 1 and pids else (folder,))
     return None
+
+
+def own() -> list[Path]:
+    """Return the groups of this process that are still there, in whatever hierarchy."""
+    parents = {*_parents("", _ROOT), *_parents("memory", _ROOT / "memory"), *_parents("pids", _ROOT / "pids")}
+    return [folder for parent in sorted(parents) for folder in sorted(parent.glob(f"rlm-local.{os.getpid()}.*"))]
 
 
 def sweep(parent: Path) -> None:
@@ -100,7 +113,7 @@ def _made(folder: Path, settings: dict[str, int]) -> Path | None:
         return None
     try:
         for name, value in settings.items():
-            if name == "memory.swap.max" and not (folder / name).exists():
+            if name in _SWAP and not (folder / name).exists():
                 continue  # a kernel without swap accounting
             _write(folder / name, value)
     except OSError:
