@@ -87,12 +87,24 @@ def sweep(parent: Path) -> None:
 
 
 def _parents(controller: str, hierarchy: Path) -> Iterator[Path]:
-    """Yield where a group may be made: below our own, else at the top."""
+    """Yield where a group may be made: below our own, else below one that ours is in, the top last.
+
+    With v2 it is mostly one of these: a group with processes in it, as ours is, has no controllers to give.
+    """
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            yield hierarchy / path.lstrip("/")
+            yield from lineage(path, hierarchy)
+            return
     yield hierarchy
+
+
+def lineage(path: str, hierarchy: Path) -> list[Path]:
+    """Return the folders from the group `path`, as /proc names it, up to the top of its hierarchy."""
+    parts = [part for part in path.split("/") if part]
+    if ".." in parts:  # ours lies outside of what this cgroup namespace shows
+        return [hierarchy]
+    return [hierarchy.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def _made_first(parents: Iterator[Path], name: str, settings: dict[str, int]) -> Path | None:
@@ -105,7 +117,8 @@ def _made_first(parents: Iterator[Path], name: str, settings: dict[str, int]) ->
 
 def _made(folder: Path, settings: dict[str, int]) -> Path | None:
     """Return the new folder with its bounds set, None where the controller or the right to it is missing."""
-    if not (folder.parent / "cgroup.procs").exists() or not os.access(folder.parent, os.W_OK):
+    # A process is let into a group by whoever may write to the list of the group that both are in.
+    if not all(os.access(path, os.W_OK) for path in (folder.parent, folder.parent / "cgroup.procs")):
         return None
     try:
         folder.mkdir(mode=0o700)
