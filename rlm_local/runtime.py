@@ -135,15 +135,16 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
 
 
 @asynccontextmanager
-async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
+async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator[Runtime]:
     """Start the engine and yield a Runtime; stop the engine on the way out.
 
     The first run's jail starts while the engine loads, and each later one's while the run before it goes on.
+    runs: how many are to come, where that is known.
     Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
     come up.
     """
     async with (
-        JailPool(JAILS_AHEAD) as jails,
+        JailPool(JAILS_AHEAD, runs=runs) as jails,
         launch_llama(
             plan.weights,
             plan.card.name,

@@ -160,7 +160,7 @@ async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: b
     try:
         # Only now, when no signal can fall between the view's beginning and its end: it hides the cursor.
         with writer, open_view(quiet=quiet) as view:
-            async with start_runtime(plan) as runtime:
+            async with start_runtime(plan, runs=1) as runtime:
                 for warning in runtime.warnings:
                     view.note(f"warning: {visible(warning)}")
                 return await runtime.ask(request, Tee(writer, view))

@@ -42,16 +42,20 @@ class JailPool:
 
     A jail dies with the thread that started it: use the pool in a thread that lives as long as its runs. A jail that
     waits holds nothing of anybody's, so none is left to clean when the process is killed: each dies with it.
+
+    runs: how many are to come, where that is known: no jail is started for one that will not.
     """
 
-    def __init__(self, ahead: int, *, max_age_s: float = MAX_AGE_S) -> None:
+    def __init__(self, ahead: int, *, runs: int | None = None, max_age_s: float = MAX_AGE_S) -> None:
         if not 0 <= ahead <= MAX_AHEAD:
             raise ConfigError(f"a pool of {ahead} jails, but it must be 0..{MAX_AHEAD}")
         self._ahead = ahead
+        self._runs = runs
         self._max_age_s = max_age_s
         self._idle: deque[_Idle] = deque()  # oldest first
         self._changed = asyncio.Event()
         self._grown = asyncio.Event()
+        self._asked = 0  # jails, as yet
         self._begun = 0.0  # when a run last asked for a jail, monotonic seconds
         self._keeper: asyncio.Task[None] | None = None
         self.counts = PoolCounts()
@@ -77,6 +81,7 @@ class JailPool:
 
     async def open(self, opening: Opening) -> Jail:
         """Return a jail with these documents, one that has waited if there is any. See Jail.start."""
+        self._asked += 1
         self._begun = time.monotonic()
         if (idle := await self._next()) is not None:
             try:
@@ -102,7 +107,7 @@ class JailPool:
 
     async def full(self) -> None:
         """Wait until all jails of the pool are there."""
-        while self.waiting < self._ahead:
+        while self.waiting < self._wanted():
             self._grown.clear()
             await self._grown.wait()
 
@@ -124,7 +129,7 @@ class JailPool:
             self._changed.clear()
             await self._weed()
             try:
-                while len(self._idle) < self._ahead:
+                while len(self._idle) < self._wanted():
                     await self._calm()
                     self._add(await Jail.start_ahead())
                     retry_s = _RETRY_S[0]
@@ -139,6 +144,9 @@ class JailPool:
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _wanted(self) -> int:
+        return self._ahead if self._runs is None else max(min(self._ahead, self._runs - self._asked), 0)
 
     async def _calm(self) -> None:
         """Let the runs that begin just now go first: to fork a host that holds large documents takes it 50 ms."""

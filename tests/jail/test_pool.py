@@ -55,6 +55,16 @@ async def test_a_jail_that_has_waited_serves_one_run_and_another_one_takes_its_p
     assert (pool.counts.taken, pool.counts.missed) == (3, 0)
 
 
+async def test_no_jail_is_started_for_a_run_that_will_not_come(real_jail: None) -> None:
+    async with JailPool(2, runs=1) as pool:
+        await asyncio.wait_for(pool.full(), PATIENCE_S)
+        async with await JailSession.start(CORPUS, LIMITS, jails=pool.open) as session:
+            assert await ask(session, "1 + 1") == "2\n"
+            await asyncio.wait_for(pool.full(), PATIENCE_S)
+            assert pool.pids() == []
+    assert (pool.counts.started, pool.counts.taken) == (1, 1)
+
+
 async def test_a_run_that_finds_nobody_waiting_starts_its_own(real_jail: None) -> None:
     pool = JailPool(0)
     async with pool, await JailSession.start(CORPUS, LIMITS, jails=pool.open) as session:
