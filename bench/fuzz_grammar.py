@@ -23,7 +23,8 @@ from rlm_local.grammar.distinct import DistinctNames
 from rlm_local.types import AnswerProtocol, Cell, GrammarMode, ReplyStop
 
 LIMIT_S = 1.0  # of processor time, for one input in one judge
-HANGS_S = 120.0  # of wall clock without a finished input
+HANGS_S = 30.0  # of processor time, for one input: it will not come back
+LOOK_S = 10.0  # between two looks at a process that says nothing
 SLICE_S = 5.0  # between two reports of the process
 CELLS = Path(__file__).resolve().parent.parent / "tests" / "grammar"
 _MODES = (GrammarMode.SKELETON, GrammarMode.PYTHON)
@@ -173,19 +174,20 @@ def fuzz(seconds: float, seed: int, say: Callable[[str], None], *, first: int = 
     process.start()
     theirs.close()
     found = Fuzzed(seed)
-    last = first - 1
+    last, since_s = first - 1, 0.0
     try:
         while True:
-            if ours.poll(HANGS_S):
+            if ours.poll(LOOK_S):
                 report: tuple[Fuzzed, bool] = ours.recv()
                 found, is_over = report
                 say(f"{found.inputs:,} inputs, {len(found.faults)} faults, slowest {found.slowest_s * 1000:.0f} ms")
                 if is_over:
                     return found
-            elif number.value == last:
+            if number.value != last:
+                last, since_s = number.value, _worked_s(process.pid)
+            elif _worked_s(process.pid) - since_s > HANGS_S:
                 found.faults.append(f"input {last} hung for {HANGS_S:.0f} s")
                 return found
-            last = number.value
     except EOFError:
         process.join()
         found.faults.append(f"input {number.value} ended the process with exit code {process.exitcode}")
@@ -193,6 +195,15 @@ def fuzz(seconds: float, seed: int, say: Callable[[str], None], *, first: int = 
     finally:
         process.kill()
         process.join()
+
+
+def _worked_s(pid: int | None) -> float:
+    """Return the processor time of a process: on a busy machine an input may take minutes of wall clock."""
+    try:
+        ran_ns = Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[0]
+    except OSError:  # it has ended, which its pipe tells too
+        return 0.0
+    return int(ran_ns) / 1e9
 
 
 def _run(seconds: float, seed: int, first: int, number: Any, found_by: Connection) -> None:
