@@ -14,7 +14,8 @@ from rlm_local.engine.llama.ending import shortest_ending
 from rlm_local.engine.llama.mask import LIMITS, Constraint, Dialect
 from rlm_local.errors import EngineRefused
 from rlm_local.grammar import TurnState, turn_grammar
-from rlm_local.types import GrammarMode
+from rlm_local.grammar.distinct import DistinctNames
+from rlm_local.types import AnswerProtocol, GrammarMode
 from tests.grammar.cells import ACCEPTED
 
 BYTES = LLTokenizer("byte")
@@ -77,6 +78,32 @@ def test_what_a_search_byte_by_byte_misses_or_is_slow_to_find_is_ended(cut: byte
     assert found is not None
     whole = (cut + found).decode()
     compile(whole.removesuffix("```"), "<cell>", "exec")
+
+
+def test_a_name_that_a_list_has_already_does_not_end_it() -> None:
+    cut = b"```repl\nf(key=lambda x, y=1, *"
+    names = DistinctNames()
+    names.feed(cut)
+    assert shortest_ending(after(PYTHON, cut), names) == b"z:0)\n```"
+
+
+@pytest.mark.parametrize("mode", [GrammarMode.SKELETON, GrammarMode.PYTHON])
+@pytest.mark.parametrize(
+    ("protocol", "cut", "shortest"),
+    [
+        (AnswerProtocol.PLAIN_FINAL, b"FINAL(It is", b")"),
+        (AnswerProtocol.PLAIN_FINAL, b"FINAL(It (is", b")"),
+        (AnswerProtocol.ANSWER, b"", b'```repl\nanswer["content"] = 0\nanswer["ready"] = True\n```'),
+        (AnswerProtocol.ANSWER, b'```repl\nanswer["content"] = ["a', b'"]\nanswer["ready"] = True\n```'),
+        (AnswerProtocol.FINAL_CALL, b"```repl\nFINAL(", b"0)\n```"),
+        (AnswerProtocol.SUBMIT, b"```repl\nSUBMIT(answer", b")\n```"),
+    ],
+)
+def test_a_turn_that_may_only_answer_is_ended_in_its_protocol(
+    protocol: AnswerProtocol, cut: bytes, shortest: bytes, mode: GrammarMode
+) -> None:
+    last = matcher_of(turn_grammar(TurnState.LAST, "lark", mode, protocol=protocol) or "")
+    assert shortest_ending(after(last, cut)) == shortest
 
 
 @pytest.mark.parametrize(

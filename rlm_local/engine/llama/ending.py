@@ -13,7 +13,7 @@ from typing import Any
 
 from rlm_local.grammar.distinct import DistinctNames
 
-MAX_PLACES = 100  # that phrases are tried from, some 0.2 ms each; endings of code take 5 to 30
+MAX_PLACES = 200  # that phrases are tried from, some 0.2 ms each; endings of code take 5 to 30
 MAX_STATES = 300  # looked at in a search byte by byte: some 15 ms
 MAX_COUNTED = 800  # and in the one for grammars that count; no turn of ours does
 # What ends Python, with its cost, which is about its tokens; a phrase that does not fit is refused by the grammar.
@@ -22,9 +22,17 @@ _AT_LINE = {b"```": 0.2, b"    ": 0.3, b"0": 1.0, b"finally:0": 2.0, b"class x:0
 _ON_LINE = {b"\n": 0.6, b"0": 1.0, b" 0": 1.0, b":0": 1.6, b"=0": 1.6}
 _ON_LINE |= {b" else 0": 2.0, b"else 0": 2.0, b"lse 0": 2.0, b"se 0": 2.0, b"e 0": 2.0, b"f 0 else 0": 3.0}
 _ON_LINE |= {b" in 0": 2.0, b"in 0": 2.0, b"n 0": 2.0, b" x in 0": 3.0, b"or x in 0": 3.0, b"r x in 0": 3.0}
-_ON_LINE |= {b"():0": 2.6, b" import x": 2.0, b" x": 1.1}
-_ON_LINE |= {b"->0:0": 3.4, b">0:0": 2.6}
-_NAMES = {b"x": 1.05, b"x in 0": 3.0, b"x:0": 2.6, b"x():0": 3.6}  # where no number may stand
+_ON_LINE |= {
+    b"():0": 2.6,
+    b" import x": 2.0,
+    b" x": 1.1,
+    b"s x": 1.6,
+    b"->0:0": 3.4,
+    b">0:0": 2.6,
+    b"00": 1.6,
+    b"0000": 1.8,
+}
+_NAMES = {b"x": 1.05, b"z": 1.15, b"x in 0": 2.0, b"x:0": 2.6, b"x():0": 3.6}  # where no number may stand
 _REPEATED = (b"finally:0", b"class x:0")  # lines after these look as those before them do
 # What is tried, with its cost: the less, the sooner. One text is about one token.
 _CLOSERS = {b")": 0.6, b"]": 0.6, b"}": 0.6}
@@ -124,7 +132,7 @@ def _by_phrases(matcher: Any, names: DistinctNames | None) -> bytes | None:
         if place.matcher.is_accepting():
             return place.text
         mask, column = place.mask(), _column(place.text)
-        key = (mask, _depth(place.text), column, repeated)
+        key = (mask, _depth(place.text), column, repeated, place.text[-1:] == b"z")  # where x is taken, z may do
         if key in seen and not place.text[-1:] > b"\x7f":
             continue
         seen.add(key)
@@ -143,8 +151,8 @@ def _phrases(mask: bytes, *, is_line: bool, is_start: bool) -> tuple[tuple[bytes
     closers = {phrase: price for phrase, price in _CLOSERS.items() if phrase[0] in allowed}
     if len(closers) > 1:  # in a string, a comment or prose
         quotes = {phrase: price for phrase, price in _QUOTES.items() if phrase[0] in allowed}
-        # Without quotes it may be the format of a field in an f-string.
-        phrases = (quotes or {b"}": 0.6}) | {b"\n": 0.6} | _BLOCK
+        # Without quotes it may be the format of a field in an f-string; and a bracket ends an answer of bare text.
+        phrases = (quotes or {b"}": 0.6}) | {b"\n": 0.6, b")": 1.5} | _BLOCK
     elif closers:  # whatever else may stand there ends nothing sooner
         phrases = closers
     elif is_line:
