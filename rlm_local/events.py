@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, GrammarMode, JsonValue, SubCall, Turn
+from rlm_local.types import Answer, GrammarMode, JsonValue, Page, SubCall, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,14 @@ class SubCallDone:
 
 
 @dataclass(frozen=True, slots=True)
+class PageDone:
+    """Items of a typed call are through: all that is kept of them, for they can be a quarter of a million."""
+
+    turn: int
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTaken:
     number: int
     turn: Turn
@@ -64,4 +72,4 @@ class RunEnded:
     answer: Answer
 
 
-Event: TypeAlias = RunStarted | TurnStarted | TurnWritten | SubCallDone | TurnTaken | RunEnded
+Event: TypeAlias = RunStarted | TurnStarted | TurnWritten | SubCallDone | PageDone | TurnTaken | RunEnded

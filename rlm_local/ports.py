@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from rlm_local.events import Event
-from rlm_local.types import CellResult, Completion, EngineInfo, Reply, SubCall
+from rlm_local.types import CallForm, CellResult, Completion, EngineInfo, JsonValue, Reply, SubCall
 
-QueryHandler: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[SubCall]]]
-"""Answers the prompts of one llm_query or llm_query_batched, in order, one SubCall each. Never raises for
-what the model did: a call that may not be made comes back with `refused` set."""
+QueryHandler: TypeAlias = Callable[[Sequence[str], CallForm], Awaitable[Sequence[SubCall]]]
+"""Answers the texts of one call, in order, one SubCall each (llm_reduce: one for all). A text that may not be
+answered comes back with `refused` set; a call that cannot be served at all, as for a wrong schema, raises
+BadCall, whose words go to the code that made it."""
+
+
+NO_FACTS: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+class BadCall(Exception):
+    """What code in a cell asked of a sub-model cannot be done. The message names value, bound and repair."""
 
 
 @runtime_checkable
@@ -38,10 +47,13 @@ class Engine(Protocol):
 class Repl(Protocol):
     """Runs cells of Python in one namespace that lives until close(). One cell at a time."""
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+    ) -> CellResult:
         """Run one cell and return what happened; whatever the code did is in the result, not raised.
 
-        wall_s: for this cell, not counting the time in which it waits for `query`.
+        wall_s: for this cell, not counting the time in which it waits for `query`. facts: variables that the cell
+        finds as they are now, such as what is left to spend.
         Raises JailUnavailable when no jail can be started, WorkerLost when it cannot be rebuilt.
         """
         ...

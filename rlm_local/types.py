@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeAlias
@@ -151,7 +152,11 @@ class Completion:
     max_tokens: int
     sampling: Sampling = Sampling()
     grammar: str | None = None  # in the dialect that the engine names (EngineInfo.grammar_dialect)
-    close_at_limit: bool = False  # max_tokens ends a sentence of the grammar; only where EngineInfo.can_close
+    close_at_limit: bool = False  # max_tokens ends a sentence of what holds the reply; only where EngineInfo.can_close
+    # At most one of these and `grammar` holds a reply.
+    choices: tuple[str, ...] = ()  # the reply is one of them, with the probability of each where it can be scored
+    regex: str = ""
+    json_schema: str = ""  # as JSON text
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,7 @@ class Reply:
     stop: ReplyStop
     usage: Usage
     closed_text: str = ""  # the end of text that the engine wrote, not the model; goes with CLOSED
+    logprobs: tuple[float, ...] = ()  # of Completion.choices, in their order; empty where they were not scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +209,80 @@ class Malformed:
 Action: TypeAlias = Cell | Final | FinalVar | Malformed
 
 
+class CallKind(StrEnum):
+    """What code in a cell can ask of a sub-model; the name of each is llm_<kind>."""
+
+    QUERY = "query"  # a prompt each
+    CLASSIFY = "classify"  # an item each, as all below
+    EXTRACT = "extract"
+    MAP = "map"
+    FILTER = "filter"
+    REDUCE = "reduce"
+
+
+@dataclass(frozen=True, slots=True)
+class CallForm:
+    """How the texts of a call are to be answered."""
+
+    kind: CallKind = CallKind.QUERY
+    args: Mapping[str, JsonValue] = field(default_factory=dict)  # from the jail: checked by whoever serves the call
+    behind: int = 0  # texts of the same call that came before these
+    ahead: int = 0  # and that will come after them
+
+
 @dataclass(frozen=True, slots=True)
 class SubCall:
-    """One llm_query: what was asked and what came back."""
+    """One text given to a sub-model: a prompt of llm_query, or an item of another call, and what came back."""
 
     prompt: str
     answer: str  # empty when refused
     usage: Usage
-    refused: str = ""  # one sentence, when the call was not made (budget, window)
+    refused: str = ""  # one sentence, when there is no answer (budget, window, a reply that was cut)
+    typed: bool = False  # the cell gets `value` and not the answer's text
+    value: JsonValue = None
+
+    @property
+    def result(self) -> JsonValue:
+        """What the cell gets."""
+        return self.value if self.typed else self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An item that came back without a value."""
+
+    item: int  # its place in the page
+    why: str  # one sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Items of one call that came in one frame, and their values: None at those that failed."""
+
+    kind: CallKind
+    args: JsonValue
+    items: tuple[str, ...]
+    values: tuple[JsonValue, ...]
+    failures: tuple[Failure, ...]
+    usage: Usage
+
+
+def page_of(items: Sequence[str], form: CallForm, subcalls: Sequence[SubCall]) -> Page:
+    """Return what is kept of a typed call's frame: of llm_reduce one value for all of its texts."""
+    return Page(
+        kind=form.kind,
+        args=dict(form.args),
+        items=tuple(items),
+        values=tuple(None if one.refused else one.result for one in subcalls),
+        failures=tuple(Failure(at, one.refused) for at, one in enumerate(subcalls) if one.refused),
+        usage=sum((one.usage for one in subcalls), Usage()),
+    )
+
+
+def page_subcalls(page: Page) -> list[SubCall]:
+    """Return a page's values as they went to the cell; what each of them cost is not kept."""
+    why = {failure.item: failure.why for failure in page.failures}
+    return [SubCall("", "", Usage(), why.get(at, ""), typed=True, value=value) for at, value in enumerate(page.values)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from rlm_local.cli.streams import Patient
-from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import Event, PageDone, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.ports import Recorder
 from rlm_local.trace import event_lines
 
@@ -154,7 +154,7 @@ def _status(event: Event) -> str | None:
             return f"turn {event.number}: the model writes"
         case TurnWritten():
             return f"turn {event.number}: its code runs"
-        case SubCallDone():
+        case SubCallDone() | PageDone():
             return None
         case TurnTaken() | RunEnded():
             return ""
@@ -166,7 +166,7 @@ def _style(event: Event, line: str) -> str:
             return "bold"
         case TurnWritten() if line.startswith("  │"):
             return "cyan"
-        case SubCallDone():
+        case SubCallDone() | PageDone():
             return "magenta"
         case TurnTaken():
             return "dim"

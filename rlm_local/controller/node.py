@@ -13,7 +13,7 @@ from rlm_local.controller.conversation import Conversation, situate
 from rlm_local.controller.finish import best_so_far, is_empty, is_supported, why
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.errors import WindowExceeded
-from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import PageDone, RunEnded, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, is_written_out, turn_grammar
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
@@ -138,8 +138,10 @@ class _Node:
             self._profile,
             self._budget,
             prompt_tokens=situation.subcall_tokens,
+            prompt_chars=situation.subcall_chars,
             overhead_tokens=self._engine.info.window_tokens - situation.subcall_tokens - self._limits.subcall_tokens,
             on_done=lambda subcall: self._recorder.write(SubCallDone(self._budget.turns, subcall)),
+            on_page=lambda page: self._recorder.write(PageDone(self._budget.turns, page)),
         )
 
     def _next_state(self) -> TurnState:
@@ -235,7 +237,8 @@ class _Node:
     async def _execute(self, code: str) -> CellResult:
         self._subcalls.leaving_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + self._limits.answer_tokens
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
-        return await self._repl.execute(code, wall_s=wall_s, query=self._subcalls)
+        facts = {"LIMITS": self._subcalls.limits()}
+        return await self._repl.execute(code, wall_s=wall_s, query=self._subcalls, facts=facts)
 
     def _judge(self, turn: Turn, state: TurnState) -> tuple[Answer | None, str]:
         """Return the answer that this turn gives, or the note that tells the model why it gives none."""
@@ -271,6 +274,7 @@ class _Node:
     async def _observe(self, turn: Turn, note: str) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""
         output = await self._talk.hear(turn)
+        self._talk.read += self._subcalls.take_read()
         state = self._next_state()
         what_now = self._profile.last if state is TurnState.LAST else self._profile.open
         what_now = _fill(what_now, turns_left=self._budget.remaining_turns)

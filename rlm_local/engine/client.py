@@ -72,6 +72,7 @@ class HttpEngine:
                 text=choice["message"]["content"] or "",
                 stop=ReplyStop.CLOSED if "closed_text" in choice else _STOPS[choice["finish_reason"]],
                 closed_text=choice.get("closed_text", ""),
+                logprobs=_logprobs(completion, choice.get("choice_probabilities")),
                 usage=Usage(
                     prompt_tokens=usage["prompt_tokens"],
                     cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
@@ -104,11 +105,30 @@ class HttpEngine:
         }
         if completion.sampling.top_k:
             body["top_k"] = completion.sampling.top_k
-        if completion.grammar is not None:
-            body["structured_outputs"] = {"grammar": completion.grammar}
+        if held := _held(completion):
+            body["structured_outputs"] = held
         if completion.close_at_limit:
             body["close_at_limit"] = True
         return body
+
+
+def _held(completion: Completion) -> dict[str, Any]:
+    """Return what a reply is held to, in the words of the protocol; {} for nothing."""
+    if completion.choices:
+        return {"choice": list(completion.choices)}
+    if completion.regex:
+        return {"regex": completion.regex}
+    if completion.json_schema:
+        return {"json": completion.json_schema}
+    return {} if completion.grammar is None else {"grammar": completion.grammar}
+
+
+def _logprobs(completion: Completion, scored: list[dict[str, Any]] | None) -> tuple[float, ...]:
+    """Return the log-probability of each choice, in the order of the request; () where they were not scored."""
+    if not scored:
+        return ()
+    by_choice = {one["choice"]: float(one["logprob"]) for one in scored}
+    return tuple(by_choice[_text(choice)] for choice in completion.choices)
 
 
 async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: object = None) -> dict[str, Any]:
@@ -132,7 +152,11 @@ async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: obj
 
 def _encoded(body: object) -> bytes:
     """Return JSON. Half a surrogate pair, as a model's escapes may leave it, has no UTF-8 and becomes U+FFFD."""
-    return b"" if body is None else _HALF_PAIR.sub("\ufffd", json.dumps(body, ensure_ascii=False)).encode()
+    return b"" if body is None else _text(json.dumps(body, ensure_ascii=False)).encode()
+
+
+def _text(text: str) -> str:
+    return _HALF_PAIR.sub("\ufffd", text)
 
 
 def _fail(status: int, answer: object) -> NoReturn:

@@ -41,10 +41,13 @@ _QUOTED_OR_NAME = re.compile(r'"(?:[^"\\]|\\.)*"|\w+')
 
 
 class AnswerSchema:
-    """The type of a run's answer. Raises ConfigError for a schema that is none, or uses what is not served."""
+    """The type of an answer. Raises ConfigError for a schema that is none, or uses what is not served.
 
-    def __init__(self, schema: JsonValue) -> None:
-        _check(schema, "the answer schema", 0)
+    what: its name in messages.
+    """
+
+    def __init__(self, schema: JsonValue, *, what: str = "the answer schema") -> None:
+        _check(schema, what, 0)
         self._schema: Any = schema
 
     @property

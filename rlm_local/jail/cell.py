@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -12,15 +12,15 @@ from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Spans, parse
 from rlm_local.jail.process import Jail, JailEndedError
 from rlm_local.jail.wire import WireError
 from rlm_local.limits import Limits
-from rlm_local.ports import QueryHandler
-from rlm_local.types import Span, SubCall, Usage
+from rlm_local.ports import BadCall, QueryHandler
+from rlm_local.types import CallKind, JsonValue, Page, Span, SubCall, page_of
 
 GRACE_S = 2.0  # between the first interrupt and the kill
 _INTERRUPT_EVERY_S = 0.4  # code may catch one, or be in the middle of a send
 _TICK_S = 0.25  # how often the processor time is read
 _IN_FLIGHT = 16  # queries at once; our worker stays at 8
-_CALLS_PER_CELL = 1_000  # prompts, or more where the run allows more; beyond it the host keeps nothing of them
-_PROMPT_CHARS_PER_CELL = 16 << 20
+_CALLS_PER_CELL = 1_000  # texts, or more where the run allows more; beyond it the host keeps nothing of them
+_TEXT_CHARS_PER_CELL = 16 << 20  # or as much as two copies of the documents, where that is more
 _FRAMES_PER_CELL = 20_000  # a search or a sub-call each; our worker stays far below
 
 
@@ -47,6 +47,7 @@ class Observed:
 
     spans: list[Span] = field(default_factory=list)
     subcalls: list[SubCall] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
     done: Done | None = None  # None: the jail died, or broke the protocol
     broken: str = ""  # what it sent that it may not
     interrupted: bool = False
@@ -63,6 +64,11 @@ class Job:
     limits: Limits
     document_chars: Sequence[int]
     query: QueryHandler
+    facts: Mapping[str, JsonValue]
+
+
+def _reply(subcall: SubCall) -> dict[str, object]:
+    return {"value": subcall.result, "refused": subcall.refused}
 
 
 class CellRun:
@@ -124,7 +130,8 @@ class CellRun:
 
     async def _pump(self) -> None:
         """Send the cell, then take in frames until it is done."""
-        await self._jail.send({"op": "exec", "cell_id": self._job.cell_id, "code": self._job.code})
+        job = self._job
+        await self._jail.send({"op": "exec", "cell_id": job.cell_id, "code": job.code, "facts": dict(job.facts)})
         for _ in range(_FRAMES_PER_CELL):
             frame = await self._jail.receive()
             message = parse(
@@ -158,18 +165,26 @@ class CellRun:
         task.add_done_callback(self._answered)
 
     async def _answer(self, query: Query) -> None:
-        self._asked += len(query.prompts)
-        self._asked_chars += sum(map(len, query.prompts))
+        reply: dict[str, object] = {"op": "result", "id": query.id, "problem": "", "replies": []}
+        self._asked += len(query.texts)
+        self._asked_chars += sum(map(len, query.texts))
         most = max(_CALLS_PER_CELL, 4 * self._job.limits.max_subcalls)
-        if self._asked > most or self._asked_chars > _PROMPT_CHARS_PER_CELL:
-            refusal = "refused: one cell may not ask this much"
-            subcalls: Sequence[SubCall] = [SubCall("", "", Usage(), refused=refusal)] * len(query.prompts)
+        most_chars = max(_TEXT_CHARS_PER_CELL, 2 * sum(self._job.document_chars))
+        if self._asked > most or self._asked_chars > most_chars:
+            reply["problem"] = f"one cell may ask for {most:,} texts of {most_chars:,} characters, not more"
         else:
-            with self._held_clock():
-                subcalls = await self._job.query(query.prompts)
-            self.observed.subcalls.extend(subcalls)
-        replies = [{"answer": subcall.answer, "refused": subcall.refused} for subcall in subcalls]
-        await self._jail.send({"op": "result", "id": query.id, "replies": replies})
+            try:
+                with self._held_clock():
+                    subcalls = await self._job.query(query.texts, query.form)
+            except BadCall as bad:
+                reply["problem"] = str(bad)
+            else:
+                reply["replies"] = [_reply(subcall) for subcall in subcalls]
+                if query.form.kind is CallKind.QUERY:
+                    self.observed.subcalls.extend(subcalls)
+                else:
+                    self.observed.pages.append(page_of(query.texts, query.form, subcalls))
+        await self._jail.send(reply)
 
     @contextmanager
     def _held_clock(self) -> Iterator[None]:

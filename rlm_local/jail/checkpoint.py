@@ -12,9 +12,10 @@ from typing import TypeVar
 
 from rlm_local.errors import ConfigError
 from rlm_local.limits import Limits
-from rlm_local.types import CellResult, CellStatus, JsonValue, SubCall, Usage
+from rlm_local.ports import NO_FACTS
+from rlm_local.types import CallKind, CellResult, CellStatus, Failure, JsonValue, Page, SubCall, Usage
 
-_FORMAT = 1
+_FORMAT = 2
 _Kind = TypeVar("_Kind", bound=JsonValue)
 
 
@@ -27,6 +28,8 @@ class PastCell:
     wall_s: float
     subcalls: tuple[SubCall, ...]
     status: CellStatus
+    facts: Mapping[str, JsonValue] = NO_FACTS
+    pages: tuple[Page, ...] = ()
 
     @property
     def can_replay(self) -> bool:
@@ -65,7 +68,11 @@ class Checkpoint:
                     "code": cell.code,
                     "wall_s": cell.wall_s,
                     "status": cell.status.value,
-                    "subcalls": [[call.prompt, call.answer, call.refused] for call in cell.subcalls],
+                    "facts": dict(cell.facts),
+                    "subcalls": [
+                        [call.prompt, call.answer, call.refused, call.typed, call.value] for call in cell.subcalls
+                    ],
+                    "pages": [_page_object(page) for page in cell.pages],
                 }
                 for cell in self.cells
             ],
@@ -96,12 +103,35 @@ def _cell(told: JsonValue) -> PastCell:
         _number(fields["wall_s"]),
         tuple(_subcall(call) for call in _typed(fields["subcalls"], list)),
         CellStatus(_typed(fields["status"], str)),
+        _typed(fields["facts"], dict),
+        tuple(_page(page) for page in _typed(fields["pages"], list)),
     )
 
 
 def _subcall(told: JsonValue) -> SubCall:
-    prompt, answer, refused = (_typed(text, str) for text in _typed(told, list))
-    return SubCall(prompt, answer, Usage(), refused)
+    *texts, is_typed, value = _typed(told, list)
+    prompt, answer, refused = (_typed(text, str) for text in texts)
+    if not isinstance(is_typed, bool):
+        raise TypeError(f"{is_typed!r:.80} is no bool")
+    return SubCall(prompt, answer, Usage(), refused, is_typed, value)
+
+
+def _page_object(page: Page) -> JsonValue:
+    failures: list[JsonValue] = [[failure.item, failure.why] for failure in page.failures]
+    return [page.kind.value, page.args, list(page.items), list(page.values), failures]
+
+
+def _page(told: JsonValue) -> Page:
+    kind, args, items, values, failures = _typed(told, list)
+    failed = [_typed(failure, list) for failure in _typed(failures, list)]
+    return Page(
+        CallKind(_typed(kind, str)),
+        args,
+        tuple(_typed(item, str) for item in _typed(items, list)),
+        tuple(_typed(values, list)),
+        tuple(Failure(_typed(item, int), _typed(why, str)) for item, why in failed),
+        Usage(),
+    )
 
 
 def _typed(value: JsonValue, kind: type[_Kind]) -> _Kind:

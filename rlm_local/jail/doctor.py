@@ -17,7 +17,7 @@ from rlm_local.jail.layers import layer, layers
 from rlm_local.jail.process import Jail
 from rlm_local.jail.session import JailSession
 from rlm_local.limits import Limits
-from rlm_local.types import Check, Corpus, Document, SubCall
+from rlm_local.types import CallForm, Check, Corpus, Document, SubCall
 
 _CELL_S = 10.0
 _TEXT = "one line"
@@ -136,5 +136,5 @@ def _oom_score(jail: Jail) -> int:
     return int(Path(f"/proc/{jail.worker_pid}/oom_score_adj").read_text(encoding="ascii"))
 
 
-async def _no_query(prompts: Sequence[str]) -> Sequence[SubCall]:
-    raise AssertionError(f"the probe asks no model, but asked {len(prompts)} prompts")
+async def _no_query(texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
+    raise AssertionError(f"the probe asks no model, but asked {len(texts)} texts")

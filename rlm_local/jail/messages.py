@@ -5,17 +5,19 @@ Everything a frame claims is bounded and compared with what the host knows; noth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from rlm_local.jail.wire import Json, WireError
-from rlm_local.types import CellStatus, Final, Span
+from rlm_local.types import CallForm, CallKind, CellStatus, Final, Span
 
 SPANS_PER_CELL = 4096
 SPAN_CHARS = 64_000  # search() prints at most some windows of 8,000 in one passage
 ERROR_CHARS = 64_000  # the worker cuts a traceback far below
-PROMPTS_PER_CALL = 1024
+TEXTS_PER_QUERY = 4096
+ARGS_CHARS = 1 << 20  # of a call's arguments as JSON: its labels, examples, schema
 
 _Kind = TypeVar("_Kind", int, str)
 
@@ -24,7 +26,8 @@ _Kind = TypeVar("_Kind", int, str)
 class Query:
     id: int
     cell_id: int
-    prompts: tuple[str, ...]
+    texts: tuple[str, ...]
+    form: CallForm
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,8 @@ def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes
     """
     match frame.get("op"):
         case "query":
-            _only(frame, "id", "cell_id", "prompts")
-            return Query(_get(frame, "id", int), _get(frame, "cell_id", int), _prompts(frame["prompts"]))
+            _only(frame, "id", "cell_id", "kind", "texts", "args", "behind", "ahead")
+            return Query(_get(frame, "id", int), _get(frame, "cell_id", int), _texts(frame["texts"]), _form(frame))
         case "spans":
             _only(frame, "cell_id", "spans")
             return Spans(_get(frame, "cell_id", int), _spans(frame["spans"], document_chars))
@@ -106,10 +109,23 @@ def _done(frame: dict[str, Json], output_bytes: int) -> Done:
     )
 
 
-def _prompts(value: Json) -> tuple[str, ...]:
-    if not isinstance(value, list) or not 1 <= len(value) <= PROMPTS_PER_CALL:
-        raise WireError(f"a query holds 1..{PROMPTS_PER_CALL} prompts")
-    return tuple(_typed("prompt", prompt, str) for prompt in value)
+def _texts(value: Json) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= TEXTS_PER_QUERY:
+        raise WireError(f"a query holds 1..{TEXTS_PER_QUERY} texts")
+    return tuple(_typed("text", text, str) for text in value)
+
+
+def _form(frame: dict[str, Json]) -> CallForm:
+    """Read what a call is. What its arguments mean is not judged here, only that they are an object of some size."""
+    kind, args = _get(frame, "kind", str), frame["args"]
+    behind, ahead = _get(frame, "behind", int), _get(frame, "ahead", int)
+    if kind not in list(CallKind):
+        raise WireError(f"a call of the kind {kind!r:.80}")
+    if not isinstance(args, dict) or len(json.dumps(args)) > ARGS_CHARS:
+        raise WireError(f"arguments are an object of at most {ARGS_CHARS} characters")
+    if behind < 0 or ahead < 0:
+        raise WireError(f"{behind} texts before these and {ahead} after them")
+    return CallForm(CallKind(kind), args, behind, ahead)
 
 
 def _spans(value: Json, document_chars: Sequence[int]) -> tuple[Span, ...]:

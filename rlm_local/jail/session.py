@@ -17,8 +17,19 @@ from rlm_local.jail.messages import Done
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
 from rlm_local.limits import Limits
-from rlm_local.ports import QueryHandler
-from rlm_local.types import CellResult, CellStatus, Corpus, JsonValue, SubCall, Usage
+from rlm_local.ports import NO_FACTS, BadCall, QueryHandler
+from rlm_local.types import (
+    CallForm,
+    CallKind,
+    CellResult,
+    CellStatus,
+    Corpus,
+    JsonValue,
+    Page,
+    SubCall,
+    Usage,
+    page_subcalls,
+)
 
 # For the model, of a cell that was stopped while its jail lived on.
 _STOPPED = {
@@ -92,7 +103,9 @@ class JailSession:
     ) -> None:
         await self.close()
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+    ) -> CellResult:
         """Run one cell and return what happened. See ports.Repl.
 
         A cell that is cancelled, or whose query handler raises, takes its jail with it; the next cell rebuilds it.
@@ -105,14 +118,16 @@ class JailSession:
             jail = self._jail or await self._rebuilt()
             started = time.monotonic()
             self._cells += 1
-            observed = await self._run(jail, self._cells, code, wall_s, query)
+            observed = await self._run(jail, self._cells, code, wall_s, query, facts)
             elapsed_s = time.monotonic() - started
             result = _result(observed, elapsed_s, was_out_of_memory=jail.was_out_of_memory())
             if observed.done is None:
                 await self._drop()
                 self._jail = await self._rebuilt()
             else:
-                self._past.append(PastCell(self._cells, code, wall_s, result.subcalls, result.status))
+                pages = tuple(observed.pages)
+                past = PastCell(self._cells, code, wall_s, result.subcalls, result.status, facts, pages)
+                self._past.append(past)
             return self._with_losses(result)
 
     def checkpoint(self) -> Checkpoint:
@@ -146,8 +161,16 @@ class JailSession:
             self._sealed.close()
         await self._drop()
 
-    async def _run(self, jail: Jail, number: int, code: str, wall_s: float, query: QueryHandler) -> Observed:
-        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query)
+    async def _run(
+        self,
+        jail: Jail,
+        number: int,
+        code: str,
+        wall_s: float,
+        query: QueryHandler,
+        facts: Mapping[str, JsonValue],
+    ) -> Observed:
+        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query, facts)
         try:
             return await CellRun(jail, job).run()
         except BaseException:
@@ -165,7 +188,8 @@ class JailSession:
     async def _replayed(self, jail: Jail) -> Jail:
         for past in tuple(self._past):
             if past.can_replay:
-                observed = await self._run(jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))
+                recorded = _recorded(past.subcalls, past.pages)
+                observed = await self._run(jail, past.number, past.code, past.wall_s, recorded, past.facts)
                 if observed.done is not None and _status(observed, observed.done) is past.status:
                     continue
                 if observed.done is None:  # code that kills its jail only this time must not end the run
@@ -205,18 +229,26 @@ class JailSession:
             await jail.end()
 
 
-def _recorded(subcalls: Sequence[SubCall]) -> QueryHandler:
-    """Return a handler that answers each prompt as it was answered before, equal prompts in their order."""
+def _recorded(subcalls: Sequence[SubCall], pages: Sequence[Page]) -> QueryHandler:
+    """Return a handler that answers each text as it was answered before, equal ones in their order."""
     waiting: dict[str, list[SubCall]] = {}
     for subcall in reversed(subcalls):
         waiting.setdefault(subcall.prompt, []).append(subcall)
+    read = list(pages)
 
-    async def answer(prompts: Sequence[str]) -> Sequence[SubCall]:
+    async def answer(texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
+        if form.kind is not CallKind.QUERY:
+            asked = (form.kind, form.args, tuple(texts))
+            page = next((page for page in read if (page.kind, page.args, page.items) == asked), None)
+            if page is None:
+                raise BadCall(f"this llm_{form.kind} was not made when the cell first ran")
+            read.remove(page)
+            return page_subcalls(page)
         return [
-            waiting[prompt].pop()
-            if waiting.get(prompt)
-            else SubCall(prompt, "", Usage(), refused="this call was not made when the cell first ran")
-            for prompt in prompts
+            waiting[text].pop()
+            if waiting.get(text)
+            else SubCall(text, "", Usage(), refused="this call was not made when the cell first ran")
+            for text in texts
         ]
 
     return answer

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import Event
-from rlm_local.ports import QueryHandler
-from rlm_local.types import CellResult, CellStatus, Completion, EngineInfo, Reply, ReplyStop, SubCall, Usage
+from rlm_local.ports import NO_FACTS, QueryHandler
+from rlm_local.types import (
+    CallForm,
+    CellResult,
+    CellStatus,
+    Completion,
+    EngineInfo,
+    JsonValue,
+    Reply,
+    ReplyStop,
+    SubCall,
+    Usage,
+)
 
 CHARS_PER_TOKEN = 4  # of the scripted tokenizer
 
@@ -49,21 +61,70 @@ class ScriptedEngine:
         return -(-len(text) // CHARS_PER_TOKEN)
 
 
+class AnsweringEngine:
+    """Replies to each completion with what a function says of it: a text, a whole Reply, or an exception to raise.
+
+    A text that answers a completion with choices comes with log-probabilities: 0 for itself, -10 for the others.
+    Counts completions and keeps the last; 100,000 of them are no burden. most_at_once: of completions under way.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Completion], str | Reply | Exception],
+        *,
+        window_tokens: int = 8_192,
+        can_close: bool = False,
+    ) -> None:
+        self._answer = answer
+        self.count = 0
+        self.most_at_once = 0
+        self._under_way = 0
+        self.last: Completion | None = None
+        self.info = EngineInfo("answering", window_tokens, "lark", can_close)
+
+    async def complete(self, completion: Completion) -> Reply:
+        self.count += 1
+        self.last = completion
+        self._under_way += 1
+        self.most_at_once = max(self.most_at_once, self._under_way)
+        await asyncio.sleep(0)  # others may come in meanwhile, as with an engine of its own process
+        self._under_way -= 1
+        said = self._answer(completion)
+        if isinstance(said, Exception):
+            raise said
+        if isinstance(said, Reply):
+            return said
+        tokens = sum([await self.count_tokens(message.content) for message in completion.messages])
+        if tokens + completion.max_tokens > self.info.window_tokens:
+            raise WindowExceeded(
+                f"{tokens} + {completion.max_tokens} tokens, but the window is {self.info.window_tokens}"
+            )
+        logprobs = tuple(0.0 if choice == said else -10.0 for choice in completion.choices)
+        return Reply(said, ReplyStop.COMPLETE, Usage(tokens, 0, 1), logprobs=logprobs)
+
+    async def count_tokens(self, text: str) -> int:
+        return -(-len(text) // CHARS_PER_TOKEN)
+
+
 class ScriptedRepl:
     """Answers each cell by calling the next function with its code and the query handler.
 
-    A plain str stands for a cell that printed it. Keeps every code it was given.
+    A plain str stands for a cell that printed it. Keeps every code and all facts it was given.
     """
 
     def __init__(self, results: Iterable[str | CellResult | Callable[[str], CellResult]] = ()) -> None:
         self._results = list(results)
         self.codes: list[str] = []
+        self.facts: list[Mapping[str, JsonValue]] = []
         self.closed = False
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+    ) -> CellResult:
         if not self._results:
             raise AssertionError(f"cell {len(self.codes) + 1} came, but the script has ended: {code!r}")
         self.codes.append(code)
+        self.facts.append(facts)
         result = self._results.pop(0)
         if isinstance(result, str):
             return CellResult(CellStatus.OK, result)
@@ -80,8 +141,10 @@ class QueryingRepl:
         self._prompts = list(prompts)
         self.closed = False
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
-        calls: tuple[SubCall, ...] = tuple(await query(self._prompts))
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+    ) -> CellResult:
+        calls: tuple[SubCall, ...] = tuple(await query(self._prompts, CallForm()))
         lines = [call.answer if not call.refused else f"Error: {call.refused}" for call in calls]
         return CellResult(CellStatus.OK, "\n".join(lines) + "\n", subcalls=calls)
 

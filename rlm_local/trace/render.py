@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import Event, PageDone, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.trace.visible import visible, visible_line
-from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, SubCall
+from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, Page, SubCall
 
 HEAD_LINES = 12  # of a cell's output; the rest is counted
 HEAD_CHARS = 1_200
@@ -40,6 +40,8 @@ def event_lines(event: Event) -> list[str]:
             return _turn_text(event.text)
         case SubCallDone():
             return [_subcall_line(event.subcall)]
+        case PageDone():
+            return _page_lines(event.page)
         case TurnTaken():
             return _outcome(event)
         case RunEnded():
@@ -94,6 +96,17 @@ def _subcall_line(subcall: SubCall) -> str:
     if subcall.refused:
         return f"{asked} → refused: {visible_line(subcall.refused, 2 * _LINE_CHARS)}"
     return f"{asked} → {visible_line(subcall.answer, _LINE_CHARS) or '(empty)'}"
+
+
+def _page_lines(page: Page) -> list[str]:
+    """Return one line for the items of a frame, and one for those that failed: there may be thousands of them."""
+    said = [value for value in page.values if value is not None][:3]
+    shown = visible_line("; ".join(map(str, said)), _LINE_CHARS) or "(nothing)"
+    lines = [f"{_INDENT}↳ {page.kind}: {_count(len(page.items), 'item')} → {shown}"]
+    if page.failures:
+        why = visible_line(page.failures[0].why, 2 * _LINE_CHARS)
+        lines += _note(f"{_count(len(page.failures), 'item')} failed; item {page.failures[0].item}: {why}")
+    return lines
 
 
 def _outcome(taken: TurnTaken) -> list[str]:

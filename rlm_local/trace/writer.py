@@ -22,7 +22,7 @@ from rlm_local.errors import TraceError
 from rlm_local.events import Event, RunEnded
 from rlm_local.trace.codec import JsonObject, encode_event
 
-TRACE_VERSION = 2
+TRACE_VERSION = 3
 
 
 def default_path(folder: Path) -> Path:

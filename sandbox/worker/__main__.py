@@ -49,17 +49,17 @@ class Worker:
     def serve(self) -> None:
         while True:
             frame = self._channel.next_cell()
-            self._run(frame["cell_id"], frame["code"])  # type: ignore[arg-type]  # the host's frames are well formed
+            self._run(frame["cell_id"], frame["code"], frame["facts"])  # type: ignore[arg-type]  # the host's frames are well formed
 
     def rehearse(self) -> None:
         """Run a cell that does nothing: the first one of all takes longer than those after it."""
-        self._run(0, "None")
+        self._run(0, "None", {})
 
-    def _run(self, cell_id: int, code: str) -> None:
+    def _run(self, cell_id: int, code: str, facts: dict[str, Any]) -> None:
         # Every cell begins with these, whatever an earlier one has put in their place.
         signal(SIGINT, self._interrupt)
         sys.stdout = sys.stderr = self._output
-        self._names.begin(cell_id)
+        self._names.begin(cell_id, facts)
         status, error = self._execute(cell_id, code)
         if status == "out_of_memory":
             gc.collect()

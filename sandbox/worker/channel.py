@@ -10,9 +10,10 @@ from _socket import CMSG_SPACE, MSG_PEEK, SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Mapping, Sequence
 
 from rlm_local.jail import wire
+from rlm_local.jail.wire import Json
 
 _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes far beyond
-PROMPTS_PER_CALL = 1024
+TEXTS_PER_QUERY = 4096
 _INT_BYTES = 4
 _RECEIVED_BYTES = 1 << 18  # at once
 
@@ -28,7 +29,8 @@ class _Waiter:
         self.cell_id = cell_id
         self.answered = threading.Lock()  # held until the reply is there: an Event takes three of these
         self.answered.acquire()
-        self.replies: list[dict[str, str]] | None = None
+        self.problem = ""  # why the whole call was refused
+        self.replies: list[dict[str, Json]] | None = None
 
 
 class Channel:
@@ -86,13 +88,17 @@ class Channel:
         """Whether the calling thread writes or takes bytes in: an exception now would leave half a frame behind."""
         return threading.get_ident() in (self._sending, self._reading)
 
-    def query(self, cell_id: int, prompts: Sequence[str]) -> list[dict[str, str]]:
-        """Return the host's replies, one a prompt: {"answer", "refused"}.
+    def query(
+        self, cell_id: int, texts: Sequence[str], kind: str, args: Mapping[str, object], *, behind: int, ahead: int
+    ) -> list[dict[str, Json]]:
+        """Return the host's replies, one a text: {"value", "refused"}; for "reduce" one for all of them.
 
-        Raises ValueError when the prompts are too many or too long for a frame, CellOverError when the cell ends first.
+        kind, args: what is asked of the texts. behind, ahead: texts of the same call that came before and will come.
+        Raises ValueError when the call is not one that the host serves, or too long for a frame; CellOverError when
+        the cell ends first.
         """
-        if len(prompts) > PROMPTS_PER_CALL:
-            raise ValueError(f"{len(prompts)} prompts in one call, but at most {PROMPTS_PER_CALL} are allowed")
+        if len(texts) > TEXTS_PER_QUERY:
+            raise ValueError(f"{len(texts)} prompts in one call, but at most {TEXTS_PER_QUERY} are allowed")
         with self._slots:
             waiter = _Waiter(cell_id)
             with self._write_lock:
@@ -100,16 +106,22 @@ class Channel:
                 self._last_id += 1
                 query_id = self._last_id
                 self._waiters[query_id] = waiter
+                frame = {"op": "query", "id": query_id, "cell_id": cell_id, "kind": kind, "texts": list(texts)}
+                frame |= {"args": dict(args), "behind": behind, "ahead": ahead}
                 try:
-                    frame = {"op": "query", "id": query_id, "cell_id": cell_id, "prompts": list(prompts)}
                     self._write(wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES))
                 except wire.WireError as error:
                     del self._waiters[query_id]
                     raise ValueError(f"the prompts are too long: {error}; send a shorter passage") from None
+                except (TypeError, ValueError, RecursionError) as error:
+                    del self._waiters[query_id]
+                    raise ValueError(f"an argument of llm_{kind} is no plain value: {error}") from None
             try:
                 self._wait(waiter)
             finally:
                 self._waiters.pop(query_id, None)
+        if waiter.problem:
+            raise ValueError(waiter.problem)
         if waiter.replies is None:
             raise CellOverError("the cell ended before this sub-call was answered")
         return waiter.replies
@@ -171,7 +183,8 @@ class Channel:
         query_id, replies = frame.get("id"), frame.get("replies")
         waiter = self._waiters.pop(query_id, None) if isinstance(query_id, int) else None
         if waiter is not None and isinstance(replies, list):
-            waiter.replies = [{k: str(v) for k, v in reply.items()} for reply in replies if isinstance(reply, dict)]
+            waiter.problem = str(frame.get("problem", ""))
+            waiter.replies = [reply for reply in replies if isinstance(reply, dict)]
             waiter.answered.release()
 
     def _write(self, data: bytes) -> None:

@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 
+from sandbox.worker.calls import Calls
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.eyes import Eyes
@@ -35,12 +36,18 @@ class Names:
         self.final: dict[str, Json] | None = None  # {"value": ...} once the cell has answered
         self.module = types.ModuleType("__main__")
         self.answer: dict[str, object] = {"content": "", "ready": False}
+        calls = Calls(self._ask)
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
             "search": Eyes(corpus, self._report),
-            "llm_query": self.llm_query,
-            "llm_query_batched": self.llm_query_batched,
+            "llm_query": calls.llm_query,
+            "llm_query_batched": calls.llm_query_batched,
+            "llm_classify": calls.llm_classify,
+            "llm_extract": calls.llm_extract,
+            "llm_map": calls.llm_map,
+            "llm_filter": calls.llm_filter,
+            "llm_reduce": calls.llm_reduce,
             "SHOW_VARS": self.show_vars,
             "FINAL": self.finish,
             "FINAL_VAR": self.finish_with_variable,
@@ -59,8 +66,11 @@ class Names:
     def variables(self) -> dict[str, Any]:
         return vars(self.module)
 
-    def begin(self, cell_id: int) -> None:
+    def begin(self, cell_id: int, facts: Mapping[str, Json]) -> None:
+        """Set what a cell begins with. facts: variables that are new before each cell."""
         self.cell_id, self.final, self._spans = cell_id, None, 0
+        self.variables.update(facts)
+        self._not_user |= facts.keys()
 
     def end(self) -> None:
         """Take answer["ready"] for an answer, and put back every fixed name that the cell had used for its own.
@@ -75,36 +85,12 @@ class Names:
         self.variables.pop("print", None)
         self.variables.setdefault("answer", self.answer)
 
-    def llm_query(self, *prompt: str) -> str:
-        """Return the sub-model's reply to one prompt."""
-        if len(prompt) != 1:
-            raise TypeError(
-                f"llm_query() takes one text, not {len(prompt)}; join question and passage: "
-                "llm_query(question + '\\n\\n' + passage)"
-            )
-        _check_prompt("llm_query", prompt[0])
-        (reply,) = self._ask(prompt)
-        if reply["refused"]:
-            raise RuntimeError(reply["refused"])
-        return reply["answer"]
-
-    def llm_query_batched(self, prompts: Sequence[str]) -> list[str]:
-        """Return the sub-model's replies, in the order of the prompts."""
-        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
-            raise TypeError(f"llm_query_batched() takes a list of texts, not {type(prompts).__name__}")
-        for prompt in prompts:
-            _check_prompt("llm_query_batched", prompt)
-        if not prompts:
-            return []
-        replies = self._ask(prompts)
-        if all(reply["refused"] for reply in replies):
-            raise RuntimeError(replies[0]["refused"])
-        return [f"Error: {reply['refused']}" if reply["refused"] else reply["answer"] for reply in replies]
-
-    def _ask(self, prompts: Sequence[str]) -> list[dict[str, str]]:
+    def _ask(
+        self, texts: Sequence[str], kind: str, args: Mapping[str, object], behind: int, ahead: int
+    ) -> list[dict[str, Json]]:
         if not self.cell_id:
             raise CellOverError("no cell is running, so no sub-call can be made")
-        return self._channel.query(self.cell_id, prompts)
+        return self._channel.query(self.cell_id, texts, kind, args, behind=behind, ahead=ahead)
 
     def show_vars(self) -> list[str]:
         """Print the variables that cells have made, with kind and size, and return their names."""
@@ -145,11 +131,6 @@ class Names:
         if (taken := list(spans)[:room]) and self.cell_id:
             self._spans += len(taken)
             self._channel.send({"op": "spans", "cell_id": self.cell_id, "spans": taken})
-
-
-def _check_prompt(function: str, prompt: object) -> None:
-    if not isinstance(prompt, str):
-        raise TypeError(f"{function}() takes text, not {type(prompt).__name__}; use str(...) around it")
 
 
 def _describe(value: object) -> str:

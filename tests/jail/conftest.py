@@ -41,7 +41,7 @@ def corpus_of(*documents: Document) -> Corpus:
 CORPUS = corpus_of(Document("lease.txt", LEASE), Document("letter.txt", LETTER))
 
 
-async def echo(prompts: Sequence[str]) -> list[SubCall]:
+async def echo(prompts: Sequence[str], *_: object) -> list[SubCall]:
     """Answer every prompt with itself in capitals."""
     return [SubCall(prompt, prompt.upper(), Usage()) for prompt in prompts]
 

@@ -33,7 +33,7 @@ def frame(members):
 """
 
 
-async def refuse_nothing(prompts: Sequence[str]) -> list[SubCall]:
+async def refuse_nothing(prompts: Sequence[str], *_: object) -> list[SubCall]:
     raise AssertionError("nobody is asked")
 
 
@@ -65,13 +65,14 @@ async def test_a_flood_of_valid_frames_does_not_stop_the_hosts_clock(start: Star
 
 
 async def test_a_cell_that_reads_no_replies_is_still_ended(start: Start) -> None:
-    async def answer(prompts: Sequence[str]) -> list[SubCall]:
+    async def answer(prompts: Sequence[str], *_: object) -> list[SubCall]:
         return [SubCall(prompt, "x" * 1000, Usage()) for prompt in prompts]
 
     session = await start()
     deaf = """
+query = {"op": "query", "cell_id": 1, "kind": "query", "texts": ["p"] * 120, "args": {}, "behind": 0, "ahead": 0}
 for number in range(1, 9):
-    os.write(channel, frame({"op": "query", "id": number, "cell_id": 1, "prompts": ["p"] * 1024}))
+    os.write(channel, frame(query | {"id": number}))
 ctypes.PyDLL(None).pause()  # with the interpreter's lock: no thread of ours reads
 """
     async with asyncio.timeout(ENDED_S):
@@ -127,7 +128,7 @@ async def test_closing_a_session_while_a_cell_runs_leaves_no_jail(start: Start) 
     session = await start()
     running = asyncio.Event()
 
-    async def answer(prompts: Sequence[str]) -> list[SubCall]:
+    async def answer(prompts: Sequence[str], *_: object) -> list[SubCall]:
         running.set()
         return [SubCall(prompt, "go on", Usage()) for prompt in prompts]
 

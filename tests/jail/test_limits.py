@@ -17,7 +17,7 @@ Run = Callable[..., Awaitable[CellResult]]
 Start = Callable[..., Awaitable[JailSession]]
 
 
-async def echo(prompts: Sequence[str]) -> list[SubCall]:
+async def echo(prompts: Sequence[str], *_: object) -> list[SubCall]:
     return [SubCall(prompt, prompt.upper(), Usage()) for prompt in prompts]
 
 
@@ -62,7 +62,7 @@ async def test_code_that_does_not_heed_the_interrupt_is_killed_and_the_session_r
     assert "rebuilt" in calls_before.error
     assert "this cell's variables are gone" in calls_before.error
 
-    async def never(prompts: Sequence[str]) -> list[SubCall]:
+    async def never(prompts: Sequence[str], *_: object) -> list[SubCall]:
         raise AssertionError(prompts)
 
     assert (await run("x", query=never)).stdout == "'KEPT'\n"
@@ -82,7 +82,7 @@ async def test_processor_time_is_limited_apart_from_wall_time(start: Start, limi
 
 
 async def test_waiting_for_a_sub_call_does_not_count(run: Run) -> None:
-    async def slow(prompts: Sequence[str]) -> list[SubCall]:
+    async def slow(prompts: Sequence[str], *_: object) -> list[SubCall]:
         await asyncio.sleep(0.6)
         return await echo(prompts)
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Spans, parse
+from rlm_local.jail.messages import ARGS_CHARS, SPANS_PER_CELL, TEXTS_PER_QUERY, Done, Query, Spans, parse
 from rlm_local.jail.wire import WireError
-from rlm_local.types import CellStatus, Final, Span
+from rlm_local.types import CallForm, CallKind, CellStatus, Final, Span
 
 # These machines are shared: a slow draw is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -21,7 +21,9 @@ DONE: dict[str, Any] = {
     "op": "done", "cell_id": 1, "status": "ok", "error": "", "stdout": "hello", "stdout_tail": "", "stdout_bytes": 5,
     "final": None,
 }  # fmt: skip
-QUERY: dict[str, Any] = {"op": "query", "id": 1, "cell_id": 1, "prompts": ["a"]}
+QUERY: dict[str, Any] = {
+    "op": "query", "id": 1, "cell_id": 1, "kind": "query", "texts": ["a"], "args": {}, "behind": 0, "ahead": 0,
+}  # fmt: skip
 SPANS: dict[str, Any] = {"op": "spans", "cell_id": 1, "spans": [[0, 0, 10], [1, 2, 3]]}
 
 
@@ -30,7 +32,9 @@ def read(frame: dict[str, Any]) -> Query | Spans | Done:
 
 
 def test_honest_frames_are_read() -> None:
-    assert read(QUERY) == Query(1, 1, ("a",))
+    assert read(QUERY) == Query(1, 1, ("a",), CallForm())
+    page = QUERY | {"kind": "classify", "args": {"labels": ["a", "b"]}, "behind": 3, "ahead": 4}
+    assert read(page) == Query(1, 1, ("a",), CallForm(CallKind.CLASSIFY, {"labels": ["a", "b"]}, 3, 4))
     assert read(SPANS) == Spans(1, (Span(0, 0, 10), Span(1, 2, 3)))
     assert read(DONE) == Done(1, CellStatus.OK, "", "hello", "", 0, None)
     assert read(DONE | {"final": {"value": [1]}}).final == Final([1])  # type: ignore[union-attr]
@@ -53,10 +57,16 @@ def test_the_host_works_out_itself_how_much_was_cut() -> None:
         {key: value for key, value in QUERY.items() if key != "id"},
         QUERY | {"id": True},
         QUERY | {"id": "1"},
-        QUERY | {"prompts": []},
-        QUERY | {"prompts": [1]},
-        QUERY | {"prompts": "text"},
-        QUERY | {"prompts": ["a"] * 1025},
+        QUERY | {"texts": []},
+        QUERY | {"texts": [1]},
+        QUERY | {"texts": "text"},
+        QUERY | {"texts": ["a"] * (TEXTS_PER_QUERY + 1)},
+        QUERY | {"kind": "shell"},
+        QUERY | {"kind": None},
+        QUERY | {"args": []},
+        QUERY | {"args": {"labels": "x" * ARGS_CHARS}},
+        QUERY | {"behind": -1},
+        QUERY | {"ahead": "1"},
         SPANS | {"spans": [[0, 0, 11]]},
         SPANS | {"spans": [[0, -1, 1]]},
         SPANS | {"spans": [[0, 3, 3]]},

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.jail
 Run = Callable[..., Awaitable[CellResult]]
 
 
-async def refuse(prompts: Sequence[str]) -> list[SubCall]:
+async def refuse(prompts: Sequence[str], *_: object) -> list[SubCall]:
     """Refuse what asks for it, echo the rest."""
     return [SubCall(p, p.upper(), Usage(), refused="no budget is left" if "no" in p else "") for p in prompts]
 

@@ -25,7 +25,7 @@ Start = Callable[..., Awaitable[JailSession]]
 ORPHAN_S = 2.0  # after this long nothing of a killed parent may be left
 
 
-async def echo(prompts: Sequence[str]) -> list[SubCall]:
+async def echo(prompts: Sequence[str], *_: object) -> list[SubCall]:
     return [SubCall(prompt, prompt.upper(), Usage()) for prompt in prompts]
 
 
@@ -85,7 +85,7 @@ async def test_a_replayed_cell_gets_its_recorded_answers_and_asks_no_engine(run:
     await run("import os; os._exit(1)")
     asked: list[str] = []
 
-    async def watch(prompts: Sequence[str]) -> list[SubCall]:
+    async def watch(prompts: Sequence[str], *_: object) -> list[SubCall]:
         asked.extend(prompts)
         return await echo(prompts)
 
@@ -125,7 +125,8 @@ async def test_a_forged_flood_of_queries_is_bounded(run: Run) -> None:
             try: channel = socket.socket(fileno=os.dup(fd)); channel.getpeername(); break
             except OSError: pass
         for i in range(1, 100):
-            data = json.dumps({"op": "query", "id": 1000 + i, "cell_id": 1, "prompts": ["x"]}).encode()
+            query = {"op": "query", "id": 1000 + i, "cell_id": 1, "kind": "query", "texts": ["x"]}
+            data = json.dumps(query | {"args": {}, "behind": 0, "ahead": 0}).encode()
             channel.sendall(struct.pack(">I", len(data)) + data)
         """,
         query=forever,
@@ -133,7 +134,7 @@ async def test_a_forged_flood_of_queries_is_bounded(run: Run) -> None:
     assert result.status is CellStatus.KILLED
 
 
-async def forever(prompts: Sequence[str]) -> list[SubCall]:
+async def forever(prompts: Sequence[str], *_: object) -> list[SubCall]:
     await asyncio.Event().wait()
     raise AssertionError(prompts)
 
@@ -151,7 +152,7 @@ async def test_a_cancelled_cell_takes_its_jail_with_it(session: JailSession, run
 
 
 async def test_an_error_of_the_engine_comes_out_as_it_is(run: Run) -> None:
-    async def broken(prompts: Sequence[str]) -> list[SubCall]:
+    async def broken(prompts: Sequence[str], *_: object) -> list[SubCall]:
         raise ConnectionError("the engine is gone")
 
     await run("x = 4")

@@ -7,19 +7,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    DocumentInfo,
+    Event,
+    PageDone,
+    RunEnded,
+    RunStarted,
+    SubCallDone,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.limits import MIB, Limits
 from rlm_local.trace.codec import DecodeError, decode_event, encode_event
 from rlm_local.types import (
     Answer,
+    CallKind,
     Cell,
     CellResult,
     CellStatus,
     Citation,
+    Failure,
     Final,
     FinalVar,
     GrammarMode,
     Malformed,
+    Page,
     Span,
     StopReason,
     SubCall,
@@ -43,7 +56,9 @@ def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 USAGE = st.builds(Usage, COUNT, COUNT, COUNT)
-SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT)
+SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT, st.booleans(), JSON)
+FAILURE = st.builds(Failure, COUNT, TEXT)
+PAGE = st.builds(Page, st.sampled_from(CallKind), JSON, tuples(TEXT), tuples(JSON), tuples(FAILURE), USAGE)
 FINAL = st.builds(Final, JSON)
 ACTION = st.one_of(st.builds(Cell, TEXT), FINAL, st.builds(FinalVar, TEXT), st.builds(Malformed, TEXT))
 RESULT = st.builds(
@@ -91,6 +106,7 @@ EVENT = st.one_of(
     st.builds(TurnStarted, COUNT, TEXT),
     st.builds(TurnWritten, COUNT, TEXT),
     st.builds(SubCallDone, COUNT, SUBCALL),
+    st.builds(PageDone, COUNT, PAGE),
     st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT), TEXT),
     st.builds(RunEnded, ANSWER),
 )
@@ -177,4 +193,4 @@ def test_a_damaged_field_is_named_by_its_way(path: list[str], value: object, mes
 
 
 def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
-    assert {RunStarted, TurnStarted, TurnWritten, SubCallDone, TurnTaken, RunEnded} == set(get_args(Event))
+    assert {RunStarted, TurnStarted, TurnWritten, SubCallDone, PageDone, TurnTaken, RunEnded} == set(get_args(Event))

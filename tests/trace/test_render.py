@@ -4,18 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_local.events import Event, RunEnded, SubCallDone, TurnTaken, TurnWritten
+from rlm_local.events import Event, PageDone, RunEnded, SubCallDone, TurnTaken, TurnWritten
 from rlm_local.trace import event_lines, run_lines, summary_lines
 from rlm_local.trace.render import HEAD_LINES
 from rlm_local.trace.visible import visible, visible_line
 from rlm_local.types import (
     Answer,
+    CallKind,
     Cell,
     CellResult,
     CellStatus,
     Citation,
+    Failure,
     Final,
     Malformed,
+    Page,
     StopReason,
     SubCall,
     Turn,
@@ -114,6 +117,15 @@ def test_a_sub_call_is_one_line_however_long_its_prompt() -> None:
     assert refused == "  ↳ sub-call: why? (4 characters) → refused: no calls are left"
 
 
+def test_a_page_of_items_is_one_line_and_tells_what_failed() -> None:
+    failed = (Failure(1, "too long"),)
+    page = Page(CallKind.CLASSIFY, {}, ("a", "b", "c"), ({"label": "x"}, None, {"label": "y"}), failed, Usage())
+    assert event_lines(PageDone(1, page)) == [
+        "  ↳ classify: 3 items → {'label': 'x'}; {'label': 'y'}",
+        "  · 1 item failed; item 1: too long",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
@@ -140,6 +152,7 @@ HOSTILE = "\x1b[31m\u202e\x07"
         TurnWritten(1, f"{HOSTILE}\n```repl\n{HOSTILE}\n```"),
         SubCallDone(1, SubCall(HOSTILE, HOSTILE, Usage())),
         SubCallDone(1, SubCall(HOSTILE, "", Usage(), refused=HOSTILE)),
+        PageDone(1, Page(CallKind.MAP, {"x": HOSTILE}, (HOSTILE,), (HOSTILE,), (Failure(0, HOSTILE),), Usage())),
         TurnTaken(1, Turn("x", Cell("x"), Usage(), CellResult(CellStatus.RAISED, HOSTILE, error=HOSTILE)), "x"),
         TurnTaken(1, Turn("x", Malformed(HOSTILE), Usage()), HOSTILE),
         TurnTaken(1, Turn("x", Final(1), Usage()), HOSTILE),

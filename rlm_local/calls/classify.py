@@ -1,0 +1,301 @@
+"""llm_classify and llm_filter: every item scored over a prefix that all of them share.
+
+The model's probability of each label is exact (the engine scores all labels in one pass), but it is not the chance
+that the label is right: a small model prefers some words whatever stands before them. What it prefers is measured and
+taken out (`prior.py`): with examples on the examples themselves, each half of them scored after the other half;
+without on the items, and on texts that say nothing. A second pass, where it is asked for, has the items of which the
+first was surest as further examples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from rlm_local.calls.caller import MESSAGE_TOKENS, Caller, RefusedError, Tally, UnreadableError, complete, head_tokens
+from rlm_local.calls.checks import Labels
+from rlm_local.calls.fan import Items, in_order
+from rlm_local.calls.prior import Prior, Scores, normalised
+from rlm_local.calls.room import fitting, room_of
+from rlm_local.types import Completion, JsonValue, Message, Role, SubCall
+
+Example: TypeAlias = "tuple[str, str]"  # item and label
+
+_CLASSIFY = "Classify each text. Reply with one label and nothing else."
+_FILTER = "Does the text meet the condition? Reply yes or no and nothing else.\nCondition: "
+_YES_NO = Labels(("yes", "no"), ("", ""))
+SILENT = ("", "N/A", "[MASK]", "...")  # texts that say nothing: what a model answers to them, it prefers
+PRIOR_ITEMS = 512  # of a call, from which the rest is learned; the first answer waits for them
+SURE_ITEMS = 5  # for each label: those that a second pass has as examples
+SURE_CHARS = 400  # of one of them
+UNLIKELY = -20.0  # the log-probability of a label that an engine did not choose and did not score
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """An item and how likely each label is after it, or why that is not known."""
+
+    item: str
+    tally: Tally
+    scores: Scores = ()
+    failed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """Scores the labels after a text, under one prefix."""
+
+    caller: Caller
+    head: tuple[Message, ...]
+    labels: Labels
+    room: int  # tokens of one item
+    head_tokens: int
+    split: bool
+
+    @classmethod
+    async def under(cls, caller: Caller, head: tuple[Message, ...], labels: Labels, *, split: bool) -> Scorer:
+        """Measure a prefix. Raises BadCall when it leaves no room for a text."""
+        taken = await head_tokens(caller.engine, head)
+        room = room_of(caller, taken + _reply_tokens(labels) + MESSAGE_TOKENS)
+        return cls(caller, head, labels, room, taken, split)
+
+    async def __call__(self, item: str) -> Scored:
+        """Return the log-probability of each label: of an item in pieces, the mean over them."""
+        tally = Tally()
+        try:
+            parts = await fitting(self.caller.engine, item, self.room, split=self.split)
+            rows = [await self._once(part, tally) for part in parts]
+        except (RefusedError, UnreadableError) as error:
+            return Scored(item, tally, failed=str(error))
+        return Scored(item, tally, normalised([sum(row) / len(rows) for row in zip(*rows, strict=True)]))
+
+    async def _once(self, text: str, tally: Tally) -> Scores:
+        names = self.labels.names
+        prompt = (*self.head, Message(Role.USER, text))
+        completion = Completion(prompt, max_tokens=_reply_tokens(self.labels), choices=names)
+        tokens = min(len(text.encode("utf-8", "replace")), self.room)  # it was measured: it fits
+        reply = await complete(self.caller, completion, tally, prompt_tokens=self.head_tokens + tokens)
+        if reply.logprobs:
+            return reply.logprobs
+        # An engine that scores no choices has said which it is, and no more.
+        if reply.text not in names:
+            raise UnreadableError(f"the reply {reply.text[:60]!r} is none of the labels")
+        return tuple(0.0 if name == reply.text else UNLIKELY for name in names)
+
+
+class Classifier:
+    """Labels texts. Made by `classifier`; used by `classify`, which begins with learn().
+
+    system: the task and the labels. examples stand as turns of a chat, so that they are computed once for all texts.
+    passes: with 2, the items that were learned from are scored again, after the surest of them.
+    """
+
+    def __init__(self, scorer: Scorer, system: Message, examples: Sequence[Example], *, passes: int) -> None:
+        self._scorer = scorer
+        self._system = system
+        self._examples = tuple(examples)
+        self._passes = passes
+        self._prior: Prior | None = None
+
+    @property
+    def head_tokens(self) -> int:
+        return self._scorer.head_tokens
+
+    @property
+    def waits_for(self) -> int:
+        """How many items learn() can make use of, 0 once it was called."""
+        if self._prior is not None:
+            return 0
+        return PRIOR_ITEMS if self._passes > 1 or not self._examples else 1
+
+    def calls_for(self, items: int) -> int:
+        """Return how many sub-calls so many items take, what is learned before them included."""
+        if self._prior is not None:
+            return items
+        twice = min(items, PRIOR_ITEMS) if self._passes > 1 else 0
+        return items + twice + (len(self._examples) or len(SILENT))
+
+    async def score(self, item: str) -> Scored:
+        return await self._scorer(item)
+
+    async def learn(self, scored: Sequence[Scored]) -> list[Scored]:
+        """Find out what the model prefers, and return the items as they are to be judged."""
+        if self._prior is None:
+            self._prior = await self._learned(scored)
+            if self._passes > 1:
+                return await self._second_pass(scored)
+        return list(scored)
+
+    def judged(self, scored: Scored) -> SubCall:
+        """Return an item's label and the probability that it is right."""
+        if scored.failed:
+            return scored.tally.failed(scored.item, scored.failed)
+        chances = self._chances(scored)
+        best = max(range(len(chances)), key=chances.__getitem__)
+        value: JsonValue = {"label": self._names[best], "confidence": round(chances[best], 4)}
+        return scored.tally.done(scored.item, value)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return self._scorer.labels.names
+
+    def _chances(self, scored: Scored) -> Scores:
+        assert self._prior is not None  # learn() was called
+        return self._prior.posterior(scored.scores)
+
+    async def _learned(self, scored: Sequence[Scored]) -> Prior:
+        if not self._examples:
+            silent = await _known(self._scorer, SILENT)
+            said = [one.scores for one in scored if not one.failed]
+            return Prior.fit(said, [one.scores for one in silent] or [normalised([0.0] * len(self._names))])
+        rows: list[Scores] = []
+        truth: list[int] = []
+        halves = _halves(self._examples)
+        for half, other in (halves, halves[::-1]):
+            label_by_item = dict(half)
+            for one in await _known(await self._after(other), label_by_item):
+                rows.append(one.scores)
+                truth.append(self._names.index(label_by_item[one.item]))
+        return Prior.of_examples(rows, truth, labels=len(self._names))
+
+    async def _second_pass(self, scored: Sequence[Scored]) -> list[Scored]:
+        """Score the items again, with the surest of them before the examples."""
+        surest = self._surest(scored)
+        if len({label for _, label in surest}) < 2:
+            return list(scored)  # of one label alone, examples would only mislead
+        self._scorer = await self._after((*surest, *self._examples))
+        again = [one async for one in in_order([one.item for one in scored], self._scorer)]
+        for one, before in zip(again, scored, strict=True):
+            one.tally.usage += before.tally.usage
+        if not self._examples:
+            self._prior = await self._learned(again)
+        return again
+
+    def _surest(self, scored: Sequence[Scored]) -> list[Example]:
+        """Return the items of each label of which the first pass is surest, the labels taking turns."""
+        by_label: list[list[tuple[float, str]]] = [[] for _ in self._names]
+        for item, one in {one.item: one for one in scored if not one.failed}.items():
+            if item.strip() and len(item) <= SURE_CHARS:
+                chances = self._chances(one)
+                best = max(range(len(chances)), key=chances.__getitem__)
+                by_label[best].append((chances[best], item))
+        tops = [sorted(found, key=lambda one: -one[0])[:SURE_ITEMS] for found in by_label]
+        return [
+            (top[at][1], self._names[label])
+            for at in range(SURE_ITEMS)
+            for label, top in enumerate(tops)
+            if at < len(top)
+        ]
+
+    async def _after(self, examples: Sequence[Example]) -> Scorer:
+        first = self._scorer
+        return await Scorer.under(first.caller, _head(self._system, examples), first.labels, split=first.split)
+
+
+class Filter:
+    """Says of texts whether they meet a condition. Made by `condition_filter`; used by `classify`.
+
+    Its prior is of silent texts alone: how many items meet a condition is what is asked, and may be none of them.
+    """
+
+    waits_for = 0
+
+    def __init__(self, scorer: Scorer) -> None:
+        self._scorer = scorer
+        self._prior: Prior | None = None
+
+    @property
+    def head_tokens(self) -> int:
+        return self._scorer.head_tokens
+
+    def calls_for(self, items: int) -> int:
+        return items + (len(SILENT) if self._prior is None else 0)
+
+    async def score(self, item: str) -> Scored:
+        return await self._scorer(item)
+
+    async def learn(self, scored: Sequence[Scored]) -> list[Scored]:
+        if self._prior is None:
+            silent = await _known(self._scorer, SILENT)
+            self._prior = Prior.fit([], [one.scores for one in silent] or [normalised([0.0, 0.0])])
+        return list(scored)
+
+    def judged(self, scored: Scored) -> SubCall:
+        if scored.failed:
+            return scored.tally.failed(scored.item, scored.failed)
+        assert self._prior is not None  # learn() was called
+        yes, no = self._prior.posterior(scored.scores)
+        return scored.tally.done(scored.item, yes > no)
+
+
+Judge: TypeAlias = Classifier | Filter
+
+
+async def classifier(
+    caller: Caller,
+    labels: Labels,
+    *,
+    instruction: str,
+    examples: Sequence[Example],
+    split: bool,
+    passes: int,
+) -> Classifier:
+    """Return what gives each text a label. Raises BadCall when that leaves no room for a text."""
+    lines = [
+        f"- {name}: {description}" if description else f"- {name}"
+        for name, description in zip(labels.names, labels.descriptions, strict=True)
+    ]
+    listing = "\n".join(["Labels:", *lines]) if any(labels.descriptions) else f"Labels: {', '.join(labels.names)}"
+    task = f"{_CLASSIFY}\n{instruction}" if instruction else _CLASSIFY
+    system = Message(Role.SYSTEM, f"{task}\n{listing}")
+    scorer = await Scorer.under(caller, _head(system, examples), labels, split=split)
+    return Classifier(scorer, system, examples, passes=passes)
+
+
+async def condition_filter(caller: Caller, condition: str, *, split: bool) -> Filter:
+    """Return what says of each text whether it meets the condition. Raises BadCall."""
+    return Filter(await Scorer.under(caller, (Message(Role.SYSTEM, _FILTER + condition),), _YES_NO, split=split))
+
+
+async def classify(judge: Judge, items: Items[str]) -> AsyncGenerator[SubCall, None]:
+    """Yield the judgement of each item, in order; the first of them wait until the judge has what it learns from."""
+    waiting: list[Scored] = []
+    async with aclosing(in_order(items, judge.score)) as all_scored:
+        async for scored in all_scored:
+            waiting.append(scored)
+            if len(waiting) < judge.waits_for:
+                continue
+            for one in await judge.learn(waiting):
+                yield judge.judged(one)
+            waiting = []
+    if waiting:
+        for one in await judge.learn(waiting):
+            yield judge.judged(one)
+
+
+async def _known(scorer: Scorer, items: Items[str]) -> list[Scored]:
+    return [one async for one in in_order(items, scorer) if not one.failed]
+
+
+def _head(system: Message, examples: Sequence[Example]) -> tuple[Message, ...]:
+    turns = [
+        Message(role, text) for item, label in examples for role, text in ((Role.USER, item), (Role.ASSISTANT, label))
+    ]
+    return (system, *turns)
+
+
+def _halves(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """Deal examples into two halves, those of one label in turn, in the order given."""
+    halves: tuple[list[Example], list[Example]] = ([], [])
+    dealt: dict[str, int] = {}
+    for example in examples:
+        at = dealt.get(example[1], 0)
+        dealt[example[1]] = at + 1
+        halves[at % 2].append(example)
+    return halves
+
+
+def _reply_tokens(labels: Labels) -> int:
+    return max(len(name.encode()) for name in labels.names) + 1

@@ -1,0 +1,101 @@
+"""The typed calls of one run: from a frame's texts and arguments to a value for each text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from rlm_local.calls.caller import Caller
+from rlm_local.calls.checks import (
+    examples_of,
+    instruction_of,
+    labels_of,
+    long_of,
+    max_tokens_of,
+    only,
+    passes_of,
+    schema_of,
+)
+from rlm_local.calls.classify import Judge, classifier, classify, condition_filter
+from rlm_local.calls.fan import in_order
+from rlm_local.calls.form import ReplyForm
+from rlm_local.calls.texts import Reader, extractor, mapper, reduce
+from rlm_local.types import CallForm, CallKind, JsonValue, SubCall
+
+Args: TypeAlias = Mapping[str, JsonValue]
+_KEPT = 64  # classifiers: what earlier frames of the same call have set up, and the prior of its labels
+
+
+async def judge_of(caller: Caller, kind: CallKind, args: Args) -> Judge:
+    """Return what classifies, or filters, by these arguments. Raises BadCall."""
+    split = long_of(args.get("long"))
+    if kind is CallKind.FILTER:
+        only(args, "condition", "long")
+        return await condition_filter(caller, instruction_of(args.get("condition"), "condition"), split=split)
+    only(args, "labels", "instruction", "examples", "passes", "long")
+    labels = labels_of(args.get("labels"))
+    return await classifier(
+        caller,
+        labels,
+        instruction=instruction_of(args["instruction"]) if "instruction" in args else "",
+        examples=examples_of(args.get("examples"), labels),
+        split=split,
+        passes=passes_of(args.get("passes")),
+    )
+
+
+async def reader_of(caller: Caller, kind: CallKind, args: Args) -> Reader:
+    """Return what extracts, or maps, by these arguments. Raises BadCall."""
+    only(args, "schema" if kind is CallKind.EXTRACT else "max_tokens", "instruction", "long")
+    split = long_of(args.get("long"))
+    if kind is CallKind.EXTRACT:
+        form = ReplyForm(caller.reply_tokens, schema=schema_of(args.get("schema")))
+        instruction = instruction_of(args["instruction"]) if "instruction" in args else ""
+        return await extractor(caller, instruction, form, split=split)
+    form = ReplyForm(max_tokens_of(args.get("max_tokens"), caller.reply_tokens))
+    return await mapper(caller, instruction_of(args.get("instruction")), form, split=split)
+
+
+class TypedCalls:
+    """Serves llm_classify, llm_extract, llm_map, llm_filter and llm_reduce. Safe to call from several tasks at once."""
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+        self._judges: dict[str, Judge] = {}
+
+    async def __call__(self, texts: Sequence[str], form: CallForm) -> list[SubCall]:
+        """Return what became of each text, in order; of llm_reduce one for all. Raises BadCall."""
+        if form.kind is CallKind.REDUCE:
+            return [await self._reduce(texts, form.args)]
+        if form.kind in (CallKind.CLASSIFY, CallKind.FILTER):
+            judge = await self._judge(form)
+            self._check_many(texts, form, judge.head_tokens, judge.calls_for)
+            return [one async for one in classify(judge, texts)]
+        reader = await reader_of(self._caller, form.kind, form.args)
+        self._check_many(texts, form, reader.head_tokens)
+        return [one async for one in in_order(texts, reader)]
+
+    async def _judge(self, form: CallForm) -> Judge:
+        """Return the classifier of a call: one for all of its frames, and for equal calls, so that one prior holds."""
+        key = json.dumps([form.kind, dict(form.args)], sort_keys=True)
+        if key not in self._judges:
+            made = await judge_of(self._caller, form.kind, form.args)
+            while len(self._judges) >= _KEPT:
+                del self._judges[next(iter(self._judges))]
+            self._judges.setdefault(key, made)
+        return self._judges[key]
+
+    async def _reduce(self, texts: Sequence[str], args: Args) -> SubCall:
+        only(args, "instruction", "max_tokens")
+        instruction = instruction_of(args.get("instruction"))
+        # A step's replies are the next one's texts: of a whole window each, nothing would ever join.
+        most = min(self._caller.reply_tokens, self._caller.engine.info.window_tokens // 4)
+        return await reduce(self._caller, texts, instruction, ReplyForm(max_tokens_of(args.get("max_tokens"), most)))
+
+    def _check_many(
+        self, texts: Sequence[str], form: CallForm, head_tokens: int, calls_for: Callable[[int], int] = int
+    ) -> None:
+        if not form.behind:  # later frames of a call that has begun go as far as the budget does
+            items = len(texts) + form.ahead
+            self._caller.check_many(items, calls=calls_for(items), prompt_tokens=head_tokens)
