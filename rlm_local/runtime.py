@@ -110,11 +110,19 @@ def default_window_tokens(card: Card) -> int:
     return min(DEFAULT_WINDOW_TOKENS, card.context_tokens)
 
 
-def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv_tokens: int | None = None) -> Plan:
+def plan_runtime(
+    model: str,
+    home: Home,
+    *,
+    window_tokens: int | None = None,
+    kv_tokens: int | None = None,
+    needs_jail: bool = True,
+) -> Plan:
     """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
     model: a card's name or alias. window_tokens: prompt + completion of one request. kv_tokens: cells that the
-    engine keeps in memory; by default what RLM_LOCAL_KV_TOKENS says, else see engine.memory.
+    engine keeps in memory; by default what RLM_LOCAL_KV_TOKENS says, else see engine.memory. needs_jail: code will
+    be run, which typed calls from the command line do without.
     Raises ConfigError for an unknown model, a window that it does not have or an unusable RLM_LOCAL_* variable,
     StoreError when its weights are not pulled, JailUnavailable when there is no nsjail to start.
     """
@@ -127,7 +135,8 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
         )
     store = Store(home)
     weights = store.path(card, "llama")
-    nsjail_binary()
+    if needs_jail:
+        nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
     profile = replace(load_profile(card.profile, card.protocol), imports=card.imports)

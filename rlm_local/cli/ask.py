@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
@@ -27,7 +27,6 @@ from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request
 
 UNCONFIRMED = 3
 DEFAULTS = Limits()
-ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "ended with its terminal"}
 _OPTION_BY_FIELD = {
     "max_turns": "--max-turns",
     "wall_s": "--max-seconds",
@@ -104,10 +103,10 @@ def ask(
     )
     try:
         answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
-    except _Ended as ended:
+    except Ended as ended:
         kept = f"; trace: {writer.path}" if writer.path.exists() else ""
         notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
-        return 128 + ended.signal
+        return ended.exit_code
     except RlmError:
         if writer.path.exists() and not quiet:
             notes.write(f"trace: {writer.path}\n")
@@ -136,38 +135,14 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
     }
 
 
-class _Ended(Exception):
-    """A signal asked us to end, and everything that was started has ended."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.signal = number
-
-
 async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool) -> Answer:
-    """Run the request. Raises _Ended for a signal, however far the run has come."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # we are in one
-    received: list[signal.Signals] = []
-
-    def end(number: signal.Signals) -> None:
-        received.append(number)
-        task.cancel()
-
-    for number in ENDINGS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, end, number)
-    try:
-        # Only now, when no signal can fall between the view's beginning and its end: it hides the cursor.
-        with writer, open_view(quiet=quiet) as view:
-            async with start_runtime(plan, runs=1) as runtime:
-                for warning in runtime.warnings:
-                    view.note(f"warning: {visible(warning)}")
-                return await runtime.ask(request, Tee(writer, view))
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise _Ended(received[0]) from None
+    """Run the request. Raises Ended for a signal, however far the run has come."""
+    # The view only now, when no signal can fall between its beginning and its end: it hides the cursor.
+    with ended_by_signals(), writer, open_view(quiet=quiet) as view:
+        async with start_runtime(plan, runs=1) as runtime:
+            for warning in runtime.warnings:
+                view.note(f"warning: {visible(warning)}")
+            return await runtime.ask(request, Tee(writer, view))
 
 
 def _text(argument: str) -> str:

@@ -18,6 +18,7 @@ from rlm_local.cli.rm import rm
 from rlm_local.cli.show import show
 from rlm_local.cli.streams import Patient, turn_to_null
 from rlm_local.cli.trace import trace
+from rlm_local.cli.typed import classify, extract, filter_items, map_items
 from rlm_local.cli.verify import verify
 from rlm_local.errors import RlmError
 from rlm_local.trace import visible
@@ -35,7 +36,22 @@ def cli() -> None:
     """
 
 
-for command in (ask, pull, list_models, show, rm, verify, trace, grammar, doctor, attack_command):
+for command in (
+    ask,
+    classify,
+    extract,
+    map_items,
+    filter_items,
+    pull,
+    list_models,
+    show,
+    rm,
+    verify,
+    trace,
+    grammar,
+    doctor,
+    attack_command,
+):
     cli.add_command(command)
 
 

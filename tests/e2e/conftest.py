@@ -114,6 +114,12 @@ class Asking:
             self._said.wait_for(lambda: self._closed or text in self.shown, within_s)
         assert text in self.shown, f"{text!r} did not come within {within_s} s"
 
+    def wait_for_out(self, text: str, *, within_s: float = 60.0) -> None:
+        """Return as soon as stdout has held this text."""
+        with self._said:
+            self._said.wait_for(lambda: text.encode() in self._out, within_s)
+        assert text.encode() in self._out, f"{text!r} did not come within {within_s} s; stderr: {self.shown}"
+
     def wait(self, *, within_s: float = 120.0) -> int:
         """Return the exit code, -N for the death by signal N."""
         code = self._popen.wait(within_s)
@@ -197,7 +203,10 @@ class Asking:
     def _read_stdout(self) -> None:
         assert self._popen.stdout is not None
         with self._popen.stdout as stream:
-            self._out = stream.read()
+            while chunk := os.read(stream.fileno(), 1 << 16):
+                with self._said:
+                    self._out += chunk
+                    self._said.notify_all()
 
 
 class Installation:
@@ -230,6 +239,11 @@ class Installation:
         """Start `rlm-local ask` with the test model. under: a command that runs it, as `unshare -rn`."""
         command = [*under, sys.executable, "-m", "rlm_local", "ask", question, document, "--model", MODEL, *options]
         return Asking(command, environ=self.environ, cwd=self.folder, stdin=stdin, on_terminal=on_terminal)
+
+    def start(self, *arguments: str) -> Asking:
+        """Start another command of `rlm-local` with the test model."""
+        command = [sys.executable, "-m", "rlm_local", *arguments, "--model", MODEL]
+        return Asking(command, environ=self.environ, cwd=self.folder)
 
     def litter(self) -> list[Path]:
         """Return what a run left among the sockets and the temporary files; TMPDIR is ours alone, /tmp is not."""
