@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from bench.arms import ARMS
+from bench.classify import HELD_OUT, TASKS
+from bench.classify import measure as measure_labels
+from bench.counts import count
 from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
@@ -282,6 +286,72 @@ def grammar_effect_command(
 
 for command in (jail_command, churn_command, fuzz_command):
     bench.add_command(command)
+
+
+@bench.command("classify")
+@click.option("--model", default=DEFAULT_MODEL, help="Name or alias of a model card; its weights must be pulled.")
+@click.option("--task", type=click.Choice(sorted(TASKS)), default="trec", help="Which set of labelled lines.")
+@click.option("--examples", type=click.IntRange(min=0), default=0, help="How many are given, as many of each label.")
+@click.option("--passes", type=click.IntRange(1, 2), default=1, help="2 has the surest items as examples.")
+@click.option("--items", type=click.IntRange(1, HELD_OUT), default=HELD_OUT, help="How many lines are classified.")
+@click.option("--split", type=click.Choice(["record", "try"]), default="record", help="Which lines of the set.")
+@click.option("--seed", type=int, default=1, help="Decides which examples are given.")
+@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def classify_command(
+    model: str, task: str, examples: int, passes: int, items: int, split: str, seed: int, data: Path, out: Path | None
+) -> int:
+    """Classify lines whose labels are known, through the code of `llm_classify`. Exit code 0 whatever the score."""
+    _refuse_full(out)
+    found = asyncio.run(
+        measure_labels(
+            model,
+            home(),
+            data,
+            task=task,
+            split=split,
+            items=items,
+            examples=examples,
+            passes=passes,
+            seed=seed,
+            say=lambda line: click.echo(line, err=True),
+        )
+    )
+    _write_result(found.as_object(), out)
+    return 0
+
+
+@bench.command("counts")
+@click.option("--tokens", type=click.IntRange(min=1_000), default=131_072, help="Length of the document, about.")
+@click.option("--accuracy", type=click.FloatRange(0, 1), default=1.0, help="Share of lines that are labelled right.")
+@click.option("--seed", type=int, default=0, help="Decides the lines and which of them are labelled wrong.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) -> int:
+    """Count the lines of a long document by labels from a table: is any lost or doubled? No model is needed.
+
+    Exit code 1 when not every line was labelled once.
+    """
+    _refuse_full(out)
+    found = asyncio.run(count(tokens, accuracy=accuracy, seed=seed, say=lambda line: click.echo(line, err=True)))
+    _write_result(found.as_object(), out)
+    return 0 if found.asked == found.lines == sum(found.counted.values()) else 1
+
+
+def _write_result(found: dict[str, object], out: Path | None) -> None:
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        result = {**found, "provenance": asdict(provenance(_command()))}
+        (out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+
+
+def _refuse_full(out: Path | None) -> None:
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
+
+
+def _command() -> str:
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 def main() -> int:
