@@ -15,7 +15,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak fuzz-channel fuzz-grammar test-weights bench-peers xgrammar clean
+.PHONY: help setup demo test test-unit check soak counts fuzz-channel fuzz-grammar test-weights bench-peers xgrammar clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -49,6 +49,8 @@ fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the 
 
 fuzz-grammar: $(DEV_STAMP) ## put arbitrary bytes and damaged cells to the turn grammar and the decoder for ten minutes
 	@$(BIN)/python -m bench fuzz-grammar
+counts: $(DEV_STAMP) ## label and count 230,000 lines in a jail without a model: none is lost, in a few minutes
+	@$(BIN)/python -m bench counts --tokens 10485760
 
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done

@@ -302,7 +302,7 @@ def classify_command(
     model: str, task: str, examples: int, passes: int, items: int, split: str, seed: int, data: Path, out: Path | None
 ) -> int:
     """Classify lines whose labels are known, through the code of `llm_classify`. Exit code 0 whatever the score."""
-    _refuse_full(out)
+    refuse_full(out)
     found = asyncio.run(
         measure_labels(
             model,
@@ -331,7 +331,7 @@ def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) ->
 
     Exit code 1 when not every line was labelled once.
     """
-    _refuse_full(out)
+    refuse_full(out)
     found = asyncio.run(count(tokens, accuracy=accuracy, seed=seed, say=lambda line: click.echo(line, err=True)))
     _write_result(found.as_object(), out)
     return 0 if found.asked == found.lines == sum(found.counted.values()) else 1
@@ -340,18 +340,9 @@ def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) ->
 def _write_result(found: dict[str, object], out: Path | None) -> None:
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        result = {**found, "provenance": asdict(provenance(_command()))}
+        result = {**found, "provenance": asdict(provenance(command_line()))}
         (out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     click.echo(json.dumps(found, indent=1, ensure_ascii=False))
-
-
-def _refuse_full(out: Path | None) -> None:
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
 def main() -> int:

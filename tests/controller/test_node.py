@@ -183,6 +183,16 @@ async def test_a_model_that_only_repeats_itself_is_told_and_may_then_only_answer
     assert (answer.value, answer.stop, answer.confirmed) == ("30 euros", StopReason.FINAL, True)
 
 
+async def test_a_cell_is_told_what_is_left_to_spend() -> None:
+    repl = ScriptedRepl([SEEN])
+    await ask(ScriptedEngine([LOOK, 'FINAL("30 euros")']), repl, max_subcalls=7)
+    (facts,) = repl.facts
+    left = facts["LIMITS"]
+    assert isinstance(left, dict)
+    assert set(left) == {"calls", "tokens", "seconds", "prompt_tokens", "prompt_characters"}
+    assert left["calls"] == 7
+
+
 async def test_sub_calls_are_counted_and_refused_past_their_limit() -> None:
     recorder = KeptEvents()
     engine = ScriptedEngine([LOOK, "yes", "no", 'FINAL("yes")'])
