@@ -9,6 +9,7 @@ first was surest as further examples.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import TypeAlias
 
 from rlm_local.calls.caller import MESSAGE_TOKENS, Caller, RefusedError, Tally, UnreadableError, complete, head_tokens
 from rlm_local.calls.checks import Labels
-from rlm_local.calls.fan import Items, in_order
+from rlm_local.calls.fan import Items, each, in_order
 from rlm_local.calls.prior import Prior, Scores, normalised
 from rlm_local.calls.room import fitting, room_of
 from rlm_local.types import Completion, JsonValue, Message, Role, SubCall
@@ -86,7 +87,7 @@ class Scorer:
 
 
 class Classifier:
-    """Labels texts. Made by `classifier`; used by `classify`, which begins with learn().
+    """Labels texts. Made by `classifier`; used by `classify`, which begins with learn(). Several tasks may use it.
 
     system: the task and the labels. examples stand as turns of a chat, so that they are computed once for all texts.
     passes: with 2, the items that were learned from are scored again, after the surest of them.
@@ -98,6 +99,7 @@ class Classifier:
         self._examples = tuple(examples)
         self._passes = passes
         self._prior: Prior | None = None
+        self._learning = asyncio.Lock()
 
     @property
     def head_tokens(self) -> int:
@@ -105,10 +107,10 @@ class Classifier:
 
     @property
     def waits_for(self) -> int:
-        """How many items learn() can make use of, 0 once it was called."""
-        if self._prior is not None:
+        """How many items learn() can make use of."""
+        if self._prior is not None or (self._examples and self._passes == 1):
             return 0
-        return PRIOR_ITEMS if self._passes > 1 or not self._examples else 1
+        return PRIOR_ITEMS
 
     def calls_for(self, items: int) -> int:
         """Return how many sub-calls so many items take, what is learned before them included."""
@@ -120,13 +122,14 @@ class Classifier:
     async def score(self, item: str) -> Scored:
         return await self._scorer(item)
 
-    async def learn(self, scored: Sequence[Scored]) -> list[Scored]:
-        """Find out what the model prefers, and return the items as they are to be judged."""
-        if self._prior is None:
-            self._prior = await self._learned(scored)
-            if self._passes > 1:
-                return await self._second_pass(scored)
-        return list(scored)
+    async def learn(self, items: Sequence[str]) -> list[Scored]:
+        """Score the first items of a call, having found out, once, what the model prefers."""
+        async with self._learning:
+            if self._prior is None:
+                scored = await _scored(self._scorer, items)
+                self._prior = await self._learned(scored)
+                return await self._second_pass(scored) if self._passes > 1 else scored
+        return await _scored(self._scorer, items)
 
     def judged(self, scored: Scored) -> SubCall:
         """Return an item's label and the probability that it is right."""
@@ -166,7 +169,7 @@ class Classifier:
         if len({label for _, label in surest}) < 2:
             return list(scored)  # of one label alone, examples would only mislead
         self._scorer = await self._after((*surest, *self._examples))
-        again = [one async for one in in_order([one.item for one in scored], self._scorer)]
+        again = await _scored(self._scorer, [one.item for one in scored])
         for one, before in zip(again, scored, strict=True):
             one.tally.usage += before.tally.usage
         if not self._examples:
@@ -216,11 +219,11 @@ class Filter:
     async def score(self, item: str) -> Scored:
         return await self._scorer(item)
 
-    async def learn(self, scored: Sequence[Scored]) -> list[Scored]:
+    async def learn(self, items: Sequence[str]) -> list[Scored]:
         if self._prior is None:
             silent = await _known(self._scorer, SILENT)
             self._prior = Prior.fit([], [one.scores for one in silent] or [normalised([0.0, 0.0])])
-        return list(scored)
+        return await _scored(self._scorer, items)
 
     def judged(self, scored: Scored) -> SubCall:
         if scored.failed:
@@ -261,22 +264,26 @@ async def condition_filter(caller: Caller, condition: str, *, split: bool) -> Fi
 
 async def classify(judge: Judge, items: Items[str]) -> AsyncGenerator[SubCall, None]:
     """Yield the judgement of each item, in order; the first of them wait until the judge has what it learns from."""
-    waiting: list[Scored] = []
-    async with aclosing(in_order(items, judge.score)) as all_scored:
-        async for scored in all_scored:
-            waiting.append(scored)
-            if len(waiting) < judge.waits_for:
-                continue
-            for one in await judge.learn(waiting):
-                yield judge.judged(one)
-            waiting = []
-    if waiting:
-        for one in await judge.learn(waiting):
+    source = each(items)
+    first: list[str] = []
+    wanted = max(1, judge.waits_for)
+    while len(first) < wanted and (item := await anext(source, None)) is not None:
+        first.append(item)
+    if not first:
+        return
+    for one in await judge.learn(first):
+        yield judge.judged(one)
+    async with aclosing(in_order(source, judge.score)) as rest:
+        async for one in rest:
             yield judge.judged(one)
 
 
+async def _scored(scorer: Scorer, items: Items[str]) -> list[Scored]:
+    return [one async for one in in_order(items, scorer)]
+
+
 async def _known(scorer: Scorer, items: Items[str]) -> list[Scored]:
-    return [one async for one in in_order(items, scorer) if not one.failed]
+    return [one for one in await _scored(scorer, items) if not one.failed]
 
 
 def _head(system: Message, examples: Sequence[Example]) -> tuple[Message, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import TypeAlias, TypeVar
 
@@ -55,7 +55,7 @@ async def in_order(
             await asyncio.gather(beginning, *tasks, return_exceptions=True)
 
 
-async def each(items: Items[T]) -> AsyncIterator[T]:
+async def each(items: Items[T]) -> AsyncGenerator[T, None]:
     """Yield what is in an iterable of either kind."""
     if isinstance(items, AsyncIterable):
         async for item in items:

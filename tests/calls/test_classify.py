@@ -72,7 +72,20 @@ async def test_every_item_comes_back_once_and_in_order(count: int) -> None:
 
 
 async def test_no_items_are_no_labels() -> None:
-    assert await classify(AnsweringEngine(by_gold), []) == []
+    engine = AnsweringEngine(by_gold)
+    assert await classify(engine, []) == []
+    assert await classify(engine, [], examples=[["my cat", "animal"], ["my saw", "tool"]]) == []
+    assert engine.count == 0
+
+
+async def test_calls_side_by_side_learn_once() -> None:
+    engine = AnsweringEngine(by_gold)
+    typed = TypedCalls(FreeCaller(engine, reply_tokens=64))
+    form = CallForm(CallKind.CLASSIFY, {"labels": LABELS, "passes": 2})
+    items = [f"cat {number}" if number % 3 else f"saw {number}" for number in range(30)]
+    both = await asyncio.gather(typed(items, form), typed(items[::-1], form))
+    assert [labels(made) for made in both] == [[gold(item) for item in order] for order in (items, items[::-1])]
+    assert engine.count == 2 * len(SILENT) + 60 + 30  # of the second pass anew, for it has another prefix
 
 
 async def test_an_item_that_is_refused_keeps_its_place_and_says_why() -> None:

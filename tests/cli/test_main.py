@@ -16,7 +16,8 @@ from rlm_local.cli.main import cli, main
 from rlm_local.events import TurnWritten
 from rlm_local.trace import TraceWriter
 
-COMMANDS = ["ask", "doctor", "grammar", "list", "pull", "rm", "show", "trace", "verify"]
+COMMANDS = ["ask", "classify", "doctor", "extract", "filter", "grammar", "list", "map", "pull", "rm", "show", "trace"]
+COMMANDS += ["verify"]
 
 Mistaken = Callable[..., Any]
 
@@ -77,7 +78,7 @@ def test_a_trace_that_is_not_there_is_a_users_mistake(mistake: Mistaken, tmp_pat
     [
         (b"", "is not a trace: it holds nothing"),
         (b"Dear tenant,\n", "line 1 is damaged: not JSON"),
-        (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 2"),
+        (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 3"),
     ],
 )
 def test_a_broken_trace_is_named_with_what_is_wrong(mistake: Mistaken, tmp_path: Path, data: bytes, error: str) -> None:
