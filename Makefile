@@ -49,6 +49,7 @@ fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the 
 
 fuzz-grammar: $(DEV_STAMP) ## put arbitrary bytes and damaged cells to the turn grammar and the decoder for ten minutes
 	@$(BIN)/python -m bench fuzz-grammar
+
 counts: $(DEV_STAMP) ## label and count 230,000 lines in a jail without a model: none is lost, in a few minutes
 	@$(BIN)/python -m bench counts --tokens 10485760
 

@@ -98,7 +98,7 @@ async def _one(result: ChurnResult, ids: set[int]) -> None:
         result.failures.append(f"{type(error).__name__}: {error}")
 
 
-async def _no_query(prompts: object) -> list[SubCall]:
+async def _no_query(*prompts: object) -> list[SubCall]:
     raise AssertionError(prompts)
 
 

@@ -16,7 +16,7 @@ _ODD_NUMBERS = (0, -1, 1, 2**31, 2**53, 2**53 + 1, 2**64, 10**40, -(2**53), 0.5,
 _ODD_JSON = (
     b"{}", b"[]", b"null", b"NaN", b'{"op":NaN}', b'{"op":1e999}', b'{"op":"done","op":"done"}', b'{"op":"\\ud800"}',
     b'{"op":' + b"[" * 40 + b"]" * 40 + b"}", b'{"op":"\xff"}', b"\xef\xbb\xbf{}", b'{"op":' + b"9" * 5000 + b"}",
-    b"[" * 100_000, b'{"a":' * 20_000, b'{"op":"query","id":1,"cell_id":1,"prompts":[' + b'"",' * 3000 + b'""]}',
+    b"[" * 100_000, b'{"a":' * 20_000, b'{"op":"query","id":1,"cell_id":1,"texts":[' + b'"",' * 3000 + b'""]}',
 )  # fmt: skip
 
 
@@ -66,8 +66,11 @@ class Generator:
 
     def _query(self, cell_id: int) -> Frame:
         self._query_id += 1
-        prompts = [self._text() for _ in range(self.random.choice((1, 1, 1, 3, 30)))]
-        return {"op": "query", "id": self._query_id, "cell_id": cell_id, "prompts": prompts}
+        texts = [self._text() for _ in range(self.random.choice((1, 1, 1, 3, 30)))]
+        kind = self.random.choice(("query", "query", "classify", "extract", "map", "filter", "reduce"))
+        args = {} if self.random.random() < 0.5 else {self._text(): self._text()}
+        frame = {"op": "query", "id": self._query_id, "cell_id": cell_id, "kind": kind, "texts": texts, "args": args}
+        return frame | {"behind": self.random.choice((0, 1, 5)), "ahead": self.random.choice((0, 1, 5))}
 
     def _spans(self, cell_id: int) -> Frame:
         spans = []

@@ -18,7 +18,7 @@ from bench.jail.puppet import puppets
 from rlm_local.documents import join
 from rlm_local.jail import JailSession, wire
 from rlm_local.limits import Limits
-from rlm_local.types import CellResult, CellStatus, Document, SubCall, Usage
+from rlm_local.types import CallForm, CellResult, CellStatus, Document, SubCall, Usage
 
 LIMITS = Limits(max_subcalls=64, cell_output_bytes=4096)
 _DOCUMENTS = (Document("a", "x" * 1_000), Document("b", "y" * 77))
@@ -134,7 +134,7 @@ async def _one(session: JailSession, script: _Script, dice: random.Random, resul
     asking, prompts, worst = 0, 0, 0
     delay_s = dice.choice((0.0, 0.0, 0.001))
 
-    async def query(asked: Sequence[str]) -> list[SubCall]:
+    async def query(asked: Sequence[str], form: CallForm) -> list[SubCall]:
         nonlocal asking, prompts, worst
         asking, prompts = asking + 1, prompts + len(asked)
         worst = max(worst, asking)
@@ -211,9 +211,9 @@ def drawn_payloads(count: int, seed: int) -> list[bytes]:
     texts = st.text(max_size=40)
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
     values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=20)
-    names = st.sampled_from(
-        ["id", "cell_id", "prompts", "spans", "status", "error", "stdout", "stdout_tail", "stdout_bytes", "final"]
-    )
+    asked = ["id", "cell_id", "kind", "texts", "args", "behind", "ahead", "spans"]
+    ended = ["status", "error", "stdout", "stdout_tail", "stdout_bytes", "final"]
+    names = st.sampled_from(asked + ended)
     operations = st.sampled_from(["query", "spans", "done", "open", "exec", "ready", "waiting"])
     frames = st.builds(lambda op, rest: {"op": op, **rest}, operations, st.dictionaries(names | texts, values))
     payloads: list[bytes] = []

@@ -15,7 +15,7 @@ from rlm_local.documents import join
 from rlm_local.errors import JailError
 from rlm_local.jail import JailPool, JailSession, seal
 from rlm_local.limits import MIB, Limits
-from rlm_local.types import CellStatus, Document, SubCall, Usage
+from rlm_local.types import CallForm, CellStatus, Document, SubCall, Usage
 
 LIMITS = Limits()
 WALL_S = 60.0
@@ -173,6 +173,6 @@ async def _run(session: JailSession, code: str) -> None:
         raise JailError(f"a cell of the bench ended as {result.status}: {result.error}")
 
 
-async def echo(prompts: Sequence[str]) -> list[SubCall]:
+async def echo(prompts: Sequence[str], form: CallForm) -> list[SubCall]:
     """Answer every prompt with itself."""
     return [SubCall(prompt, prompt, Usage()) for prompt in prompts]

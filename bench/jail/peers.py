@@ -109,7 +109,8 @@ def _worker(words: list[str]) -> Iterator[socket.socket]:
 
 
 def _run(channel: socket.socket, cell_id: int) -> None:
-    channel.sendall(wire.encode({"op": "exec", "cell_id": cell_id, "code": ""}, max_bytes=wire.FROM_HOST_BYTES))
+    frame = {"op": "exec", "cell_id": cell_id, "code": "", "facts": {}}
+    channel.sendall(wire.encode(frame, max_bytes=wire.FROM_HOST_BYTES))
     _expect(channel, "done")
 
 

@@ -36,7 +36,8 @@ async def test_frames_may_be_cut_between_any_two_bytes() -> None:
     """A worker that asks, reports and ends, its bytes written in two portions, cut at each place in turn."""
 
     def frames(cell_id: int) -> bytes:
-        query = {"op": "query", "id": 1, "cell_id": cell_id, "prompts": ["a", "b"]}
+        query = {"op": "query", "id": 1, "cell_id": cell_id, "kind": "query", "texts": ["a", "b"]}
+        query |= {"args": {}, "behind": 0, "ahead": 0}
         spans = {"op": "spans", "cell_id": cell_id, "spans": [[0, 3, 9]]}
         sent = (wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES) for frame in (query, spans))
         return b"".join(sent) + honest_end(cell_id)
@@ -47,7 +48,7 @@ async def test_frames_may_be_cut_between_any_two_bytes() -> None:
         await asyncio.sleep(0.001)  # the host has taken in the first portion, or takes both at once: both must do
         await loop.sock_sendall(channel, data[cell_id - 1 :])
 
-    async def answer(prompts: Sequence[str]) -> list[SubCall]:
+    async def answer(prompts: Sequence[str], *_: object) -> list[SubCall]:
         return [SubCall(prompt, prompt, Usage()) for prompt in prompts]
 
     async with await JailSession.start(join(DOCUMENTS), LIMITS, jails=puppets(play, Counter())) as session:

@@ -17,7 +17,7 @@ from tests.jail.conftest import echo
 Start = Callable[..., Awaitable[JailSession]]
 
 
-async def never(prompts: Sequence[str]) -> list[SubCall]:
+async def never(prompts: Sequence[str], *_: object) -> list[SubCall]:
     raise AssertionError(prompts)
 
 
@@ -96,7 +96,7 @@ def test_a_record_survives_json() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"format": 2},
+        {"format": 1},
         {"count": "3"},
         {"count": 1},
         {"cells": None},
