@@ -7,12 +7,11 @@ same each time, so the variables are; what a cell took from the clock is not.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rlm_local.errors import ConfigError
 from rlm_local.limits import Limits
-from rlm_local.ports import NO_FACTS
 from rlm_local.types import CallKind, CellResult, CellStatus, Failure, JsonValue, Page, SubCall, Usage
 
 _FORMAT = 2
@@ -28,7 +27,7 @@ class PastCell:
     wall_s: float
     subcalls: tuple[SubCall, ...]
     status: CellStatus
-    facts: Mapping[str, JsonValue] = NO_FACTS
+    facts: Mapping[str, JsonValue] = field(default_factory=dict)
     pages: tuple[Page, ...] = ()
 
     @property
