@@ -25,7 +25,7 @@ CLOUD_LABELS = 24  # above it the clouds of 500 items are too thin, and take too
 _ROUNDS = 30
 _STEPS, _STRIDE = 300, 0.5
 _TIGHTNESS = 0.3  # one over the variance that a preference has before any example is seen
-_SPREAD = 0.5  # least variance of a cloud, in log-probability squared
+_SPREAD = 0.1  # added to the variance of a cloud, in log-probability squared; with 0.5 two close clouds become one
 _SHARE = 2.0  # items that each cloud has before any is seen
 
 
