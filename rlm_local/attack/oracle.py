@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlm_local.attack.canaries import Canaries
 from rlm_local.attack.payloads import Payload
-from rlm_local.types import CellResult, SubCall, Usage
+from rlm_local.types import CallForm, CellResult, SubCall, Usage
 
 _CALLS = 64  # sub-calls that are answered, as in a run; the others are refused
 
@@ -21,7 +21,7 @@ class Heard:
     results: list[CellResult] = field(default_factory=list)
     prompts: list[str] = field(default_factory=list)
 
-    async def query(self, prompts: Sequence[str]) -> Sequence[SubCall]:
+    async def query(self, prompts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
         """Answer as an engine does whose budget ends; keep what it was asked."""
         room = max(0, _CALLS - len(self.prompts))
         self.prompts += prompts

@@ -78,6 +78,9 @@ def is_socket(number):
 CHANNEL = next(filter(is_socket, range(3, 1 << 16)))  # the one way out
 
 
+CALL = {"kind": "query", "args": {}, "behind": 0, "ahead": 0}  # what a query says beside its texts
+
+
 def frame(members):
     """Return a frame as the worker sends it; bytes go in as they are."""
     payload = members if isinstance(members, bytes) else json.dumps(members).encode()

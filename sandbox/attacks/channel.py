@@ -33,15 +33,15 @@ send_raw(frame(b'{"op":' * 600_000 + b"1" + b"}" * 600_000))
 time.sleep(5)
 
 # %% huge-number: an integer of a million digits, and a float that is none
-send_raw(frame(b'{"op":"query","id":' + b"9" * 1_000_000 + b',"cell_id":2,"prompts":["x"]}'))
+send_raw(frame(b'{"op":"query","id":' + b"9" * 1_000_000 + b',"cell_id":2,"texts":["x"]}'))
 time.sleep(5)
 
 # %% infinite-number: numbers that only some readers know
-send_raw(frame(b'{"op":"query","id":NaN,"cell_id":Infinity,"prompts":["x"]}'))
+send_raw(frame(b'{"op":"query","id":NaN,"cell_id":Infinity,"texts":["x"]}'))
 time.sleep(5)
 
 # %% overflowing-float: 1e999 becomes infinity in silence
-send_raw(frame(b'{"op":"query","id":1e999,"cell_id":2,"prompts":["x"]}'))
+send_raw(frame(b'{"op":"query","id":1e999,"cell_id":2,"texts":["x"]}'))
 time.sleep(5)
 
 # %% equal-keys: one key twice, for two readers who choose differently
@@ -49,7 +49,7 @@ send_raw(frame(b'{"op":"spans","op":"done","cell_id":2,"spans":[]}'))
 time.sleep(5)
 
 # %% surrogate-escape: text that the host cannot write down
-send_raw(frame(b'{"op":"query","id":9,"cell_id":2,"prompts":["\\ud800"]}'))
+send_raw(frame(b'{"op":"query","id":9,"cell_id":2,"texts":["\\ud800"]}'))
 time.sleep(5)
 
 # %% colliding-keys: a hundred thousand names that cost a reader time
@@ -73,11 +73,11 @@ send_raw(frame({"op": "spans", "cell_id": 2, "spans": [], "path": target["file"]
 time.sleep(5)
 
 # %% model-name: a query that chooses its own model and budget
-send_raw(frame({"op": "query", "id": 1, "cell_id": 2, "prompts": ["x"], "model": "other", "max_tokens": 1 << 50}))
+send_raw(frame({"op": "query", **CALL, "id": 1, "cell_id": 2, "texts": ["x"], "model": "other", "max_tokens": 1 << 50}))
 time.sleep(5)
 
 # %% true-as-number: a truth value where a number belongs
-send_raw(frame({"op": "query", "id": True, "cell_id": 2, "prompts": ["x"]}))
+send_raw(frame({"op": "query", **CALL, "id": True, "cell_id": 2, "texts": ["x"]}))
 time.sleep(5)
 
 # %% early-done: say that the cell is over while it goes on
@@ -120,17 +120,17 @@ for _ in range(100):
 time.sleep(5)
 
 # %% query-from-the-future: a sub-call of a cell that has not begun
-send_raw(frame({"op": "query", "id": 1, "cell_id": 3, "prompts": ["x"]}))
+send_raw(frame({"op": "query", **CALL, "id": 1, "cell_id": 3, "texts": ["x"]}))
 time.sleep(5)
 
 # %% query-replayed: the number of an earlier sub-call once more
 llm_query("first")
-send_raw(frame({"op": "query", "id": 1, "cell_id": 2, "prompts": ["again"]}))
+send_raw(frame({"op": "query", **CALL, "id": 1, "cell_id": 2, "texts": ["again"]}))
 time.sleep(5)
 
 # %% queries-at-once: more sub-calls under way than the host takes [wall 5]
 for number in range(1, 200):
-    send_raw(frame({"op": "query", "id": number, "cell_id": 2, "prompts": ["x"] * 1024}))
+    send_raw(frame({"op": "query", **CALL, "id": number, "cell_id": 2, "texts": ["x"] * 1024}))
 time.sleep(5)
 
 # %% queries-over-budget: sub-calls one after another until the host says no more
@@ -141,7 +141,7 @@ for _ in range(3):
         print(error)
 
 # %% empty-query: a sub-call without a prompt
-send_raw(frame({"op": "query", "id": 1, "cell_id": 2, "prompts": []}))
+send_raw(frame({"op": "query", **CALL, "id": 1, "cell_id": 2, "texts": []}))
 time.sleep(5)
 
 # %% large-query: prompts of the largest frame, as fast as they go
@@ -164,7 +164,7 @@ while True:
 
 # %% deaf: ask for much and never read a reply [wall 0.3]
 for number in range(1, 9):
-    send_raw(frame({"op": "query", "id": number, "cell_id": 2, "prompts": ["p" * 1000] * 1024}))
+    send_raw(frame({"op": "query", **CALL, "id": number, "cell_id": 2, "texts": ["p" * 1000] * 1024}))
 ctypes.PyDLL(None).pause()
 
 # %% hang-up: close our end
@@ -188,7 +188,7 @@ def listen():
     for data in peer_frames():
         print(data[:200])
 threading.Thread(target=listen, daemon=True).start()
-send_raw(frame({"op": "query", "id": 7, "cell_id": 2, "prompts": ["one", "two"]}))
+send_raw(frame({"op": "query", **CALL, "id": 7, "cell_id": 2, "texts": ["one", "two"]}))
 time.sleep(1e9)
 
 # %% descriptor-in-a-frame: pass a descriptor to the host along with a byte

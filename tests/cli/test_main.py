@@ -16,8 +16,8 @@ from rlm_local.cli.main import cli, main
 from rlm_local.events import TurnWritten
 from rlm_local.trace import TraceWriter
 
-COMMANDS = ["ask", "classify", "doctor", "extract", "filter", "grammar", "list", "map", "pull", "rm", "show", "trace"]
-COMMANDS += ["verify"]
+COMMANDS = ["ask", "attack", "classify", "doctor", "extract", "filter", "grammar", "list", "map", "pull", "rm", "show"]
+COMMANDS += ["trace", "verify"]
 
 Mistaken = Callable[..., Any]
 
