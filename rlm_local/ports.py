@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from rlm_local.events import Event
-from rlm_local.types import CallForm, CellResult, Completion, EngineInfo, JsonValue, Reply, SubCall
+from rlm_local.types import CallForm, CellResult, Completion, EngineInfo, JsonObject, JsonValue, Reply, SubCall
 
 QueryHandler: TypeAlias = Callable[[Sequence[str], CallForm], Awaitable[Sequence[SubCall]]]
 """Answers the texts of one call, in order, one SubCall each (llm_reduce: one for all). A text that may not be
@@ -40,6 +41,26 @@ class Engine(Protocol):
 
     async def count_tokens(self, text: str) -> int:
         """Return how many tokens the engine's tokenizer makes of `text`, special tokens read as plain text."""
+        ...
+
+
+@runtime_checkable
+class ChatEngine(Engine, Protocol):
+    """An engine that also takes requests in OpenAI's shape as they are, for callers who want it and no run.
+
+    `body` is that of /v1/chat/completions, with vLLM's names for what OpenAI has not. Both raise EngineRefused and
+    EngineUnavailable as complete() does.
+    """
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """Return the whole answer. Cancelling the awaiting task ends the generation."""
+        ...
+
+    def chat_stream(self, body: JsonObject) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Begin a stream and return its server-sent events, in pieces as they come.
+
+        What the engine refuses is raised on entering; leaving ends the generation.
+        """
         ...
 
 

@@ -21,10 +21,10 @@ from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.errors import ConfigError
 from rlm_local.events import DocumentInfo, RunStarted
 from rlm_local.jail import JailPool, JailSession, nsjail_binary
-from rlm_local.ports import Engine, Recorder
+from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
-from rlm_local.types import Answer, Corpus, Document, Request
+from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Sampling
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 JAILS_AHEAD = 1  # 9 MiB each
@@ -37,14 +37,18 @@ class Runtime:
 
     card: Card
     profile: Profile
-    engine: Engine
+    engine: ChatEngine
     weights_sha256: str
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
     jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
 
-    async def ask(self, request: Request, recorder: Recorder) -> Answer:
+    async def ask(
+        self, request: Request, recorder: Recorder, *, scope: str = "", sampling: Sampling | None = None
+    ) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
+        scope: runs of different scopes share nothing that the engine has computed.
+        sampling: of the root's turns, in place of the card's.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
@@ -57,9 +61,9 @@ class Runtime:
             return await run_node(
                 request,
                 corpus,
-                Ports(self.engine, repl, recorder),
+                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder),
                 self.profile,
-                sampling=self.card.sampling,
+                sampling=sampling or self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
             )
 
@@ -89,6 +93,24 @@ def require_room(corpus: Corpus, available: int) -> None:
             f"the documents take {gib(sealed)} of memory for their jail, but {gib(available)} are available",
             hint="ask of fewer documents at a time",
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scoped:
+    """An engine as one scope sees it. Implements ports.Engine."""
+
+    engine: Engine
+    scope: str
+
+    @property
+    def info(self) -> EngineInfo:
+        return self.engine.info
+
+    async def complete(self, completion: Completion) -> Reply:
+        return await self.engine.complete(replace(completion, scope=self.scope))
+
+    async def count_tokens(self, text: str) -> int:
+        return await self.engine.count_tokens(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from rlm_local.limits import Limits
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
+JsonObject: TypeAlias = dict[str, JsonValue]
 
 
 class Role(StrEnum):
@@ -157,6 +158,7 @@ class Completion:
     choices: tuple[str, ...] = ()  # the reply is one of them, with the probability of each where it can be scored
     regex: str = ""
     json_schema: str = ""  # as JSON text
+    scope: str = ""  # requests of different scopes share nothing that was computed
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,10 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         ("llama_cpp", {"engine/llama/binding.py"}),
         ("nsjail", {"jail"}),
         ("huggingface_hub", {"store"}),
-        ("starlette", {"engine/llama"}),
-        ("uvicorn", {"engine/llama"}),
+        ("starlette", {"engine/llama", "server"}),
+        ("uvicorn", {"engine/llama", "server", "connection.py"}),
+        ("fastapi", {"server"}),
+        ("pydantic", {"server"}),
         ("rich", {"cli"}),
     ],
 )

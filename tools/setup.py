@@ -172,7 +172,7 @@ def install(python: Path, wheel: Path, key: str, dev: Sequence[str], say: Teller
         run_quietly([*pip, "--force-reinstall", "--no-deps", str(wheel)], "pip could not install the engine's wheel")
         BUILT_FOR.write_text(key, encoding="utf-8")
     say("installing rlm-local with the CPU engine" + (", and what checks and tests need" if dev else ""))
-    run_quietly([*pip, "--editable", f"{ROOT}[llama]", *dev], "pip could not install rlm-local")
+    run_quietly([*pip, "--editable", f"{ROOT}[llama,serve]", *dev], "pip could not install rlm-local")
 
 
 def engine_line(python: Path) -> str:

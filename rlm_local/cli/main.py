@@ -15,6 +15,7 @@ from rlm_local.cli.grammar import grammar
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
 from rlm_local.cli.rm import rm
+from rlm_local.cli.serve import serve
 from rlm_local.cli.show import show
 from rlm_local.cli.streams import Patient, turn_to_null
 from rlm_local.cli.trace import trace
@@ -38,6 +39,7 @@ def cli() -> None:
 
 for command in (
     ask,
+    serve,
     classify,
     extract,
     map_items,

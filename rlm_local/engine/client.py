@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
 import httpx
 
 from rlm_local.errors import EngineRefused, EngineUnavailable, WindowExceeded
-from rlm_local.types import Completion, EngineInfo, Reply, ReplyStop, Usage
+from rlm_local.types import Completion, EngineInfo, JsonObject, Reply, ReplyStop, Usage
 
 # A long prompt on a slow processor takes minutes before the first byte, so reading has no limit; the run's
 # own limits cancel the request.
 _TIMEOUT = httpx.Timeout(None, connect=10.0, write=60.0)
 _RETRYABLE = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
+_CHAT = "/v1/chat/completions"
 _JSON = {"Content-Type": "application/json"}
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
@@ -65,7 +68,7 @@ class HttpEngine:
 
     async def complete(self, completion: Completion) -> Reply:
         """See ports.Engine. Cancelling closes the connection, by which the engine knows."""
-        answer = await _exchange(self._client, "POST", "/v1/chat/completions", self._request(completion))
+        answer = await _exchange(self._client, "POST", _CHAT, self._request(completion))
         try:
             choice, usage = answer["choices"][0], answer["usage"]
             return Reply(
@@ -91,6 +94,16 @@ class HttpEngine:
             raise EngineUnavailable(f"the engine counted no tokens: {str(answer)[:200]}")
         return count
 
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """See ports.ChatEngine."""
+        return await _exchange(self._client, "POST", _CHAT, body)
+
+    @asynccontextmanager
+    async def chat_stream(self, body: JsonObject) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """See ports.ChatEngine."""
+        async with _opened(self._client, _CHAT, {**body, "stream": True}) as response:
+            yield _pieces(response)
+
     async def close(self) -> None:
         await self._client.aclose()
 
@@ -109,6 +122,8 @@ class HttpEngine:
             body["structured_outputs"] = held
         if completion.close_at_limit:
             body["close_at_limit"] = True
+        if completion.scope:
+            body["cache_salt"] = completion.scope
         return body
 
 
@@ -136,18 +151,55 @@ async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: obj
     try:
         response = await client.request(method, path, content=_encoded(body), headers=_JSON)
     except httpx.TransportError as error:
-        # httpx says nothing for a connection that was cut, so its class has to.
-        said = str(error) or type(error).__name__
-        raise EngineUnavailable(f"the engine did not answer {method} {path}: {said}") from error
-    try:
-        answer = response.json()
-    except ValueError as error:
-        raise EngineUnavailable(f"the engine answered {path} with {response.status_code} and no JSON") from error
+        raise _silent(f"{method} {path}", error) from error
+    answer = _json(response, path)
     if response.status_code != httpx.codes.OK:
         _fail(response.status_code, answer)
     if not isinstance(answer, dict):
         raise EngineUnavailable(f"the engine answered {path} with {str(answer)[:200]}")
     return answer
+
+
+@asynccontextmanager
+async def _opened(
+    client: httpx.AsyncClient, path: str, body: Mapping[str, Any]
+) -> AsyncGenerator[httpx.Response, None]:
+    """Yield a response whose head has said that the engine takes the request; close it on the way out."""
+    request = client.build_request("POST", path, content=_encoded(body), headers=_JSON)
+    try:
+        response = await client.send(request, stream=True)
+    except httpx.TransportError as error:
+        raise _silent(f"POST {path}", error) from error
+    try:
+        if response.status_code != httpx.codes.OK:
+            try:
+                await response.aread()
+            except httpx.TransportError as error:
+                raise _silent(f"POST {path}", error) from error
+            _fail(response.status_code, _json(response, path))
+        yield response
+    finally:
+        await response.aclose()
+
+
+async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    try:
+        async for piece in response.aiter_raw():
+            yield piece
+    except httpx.TransportError as error:
+        raise _silent("the rest of a stream", error) from error
+
+
+def _json(response: httpx.Response, path: str) -> object:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise EngineUnavailable(f"the engine answered {path} with {response.status_code} and no JSON") from error
+
+
+def _silent(asked: str, error: httpx.TransportError) -> EngineUnavailable:
+    # httpx says nothing for a connection that was cut, so its class has to.
+    return EngineUnavailable(f"the engine did not answer {asked}: {str(error) or type(error).__name__}")
 
 
 def _encoded(body: object) -> bytes:

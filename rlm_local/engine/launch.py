@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -17,7 +17,7 @@ from rlm_local.engine.llama.gguf import model_shape
 from rlm_local.engine.memory import available_bytes, cells_for
 from rlm_local.engine.process import EngineProcess, Launch
 from rlm_local.errors import EngineUnavailable
-from rlm_local.types import Completion, EngineInfo, Reply
+from rlm_local.types import Completion, EngineInfo, JsonObject, Reply
 
 T = TypeVar("T")
 
@@ -147,6 +147,16 @@ class LlamaEngine:
     async def count_tokens(self, text: str) -> int:
         """See ports.Engine."""
         return await self._through_crashes(lambda client: client.count_tokens(text))
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """See ports.ChatEngine."""
+        return await self._through_crashes(lambda client: client.chat(body))
+
+    @asynccontextmanager
+    async def chat_stream(self, body: JsonObject) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """See ports.ChatEngine. A crash after the first piece raises: what was handed out cannot be taken back."""
+        async with AsyncExitStack() as opened:
+            yield await self._through_crashes(lambda client: opened.enter_async_context(client.chat_stream(body)))
 
     async def close(self) -> None:
         """End the process. Safe to call twice."""

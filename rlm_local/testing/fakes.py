@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import Event
@@ -14,9 +16,12 @@ from rlm_local.types import (
     CellStatus,
     Completion,
     EngineInfo,
+    JsonObject,
     JsonValue,
+    Message,
     Reply,
     ReplyStop,
+    Role,
     SubCall,
     Usage,
 )
@@ -38,6 +43,7 @@ class ScriptedEngine:
         self._replies = list(replies)
         self._tokens_each = tokens_each
         self.completions: list[Completion] = []
+        self.bodies: list[JsonObject] = []  # of chat() and chat_stream()
         self.info = EngineInfo(model="scripted", window_tokens=window_tokens, grammar_dialect="lark")
 
     async def complete(self, completion: Completion) -> Reply:
@@ -59,6 +65,35 @@ class ScriptedEngine:
 
     async def count_tokens(self, text: str) -> int:
         return -(-len(text) // CHARS_PER_TOKEN)
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """Answer with the next reply, in OpenAI's shape."""
+        self.bodies.append(body)
+        reply = await self.complete(_completion(body))
+        usage: JsonObject = {
+            "prompt_tokens": reply.usage.prompt_tokens,
+            "completion_tokens": reply.usage.completion_tokens,
+            "total_tokens": reply.usage.total_tokens,
+            "prompt_tokens_details": {"cached_tokens": reply.usage.cached_tokens},
+        }
+        choice: JsonObject = {"index": 0, "message": {"role": "assistant", "content": reply.text}}
+        choice["finish_reason"] = "length" if reply.stop is ReplyStop.LENGTH else "stop"
+        return {"id": "scripted", "object": "chat.completion", "created": 0, "choices": [choice], "usage": usage}
+
+    @asynccontextmanager
+    async def chat_stream(self, body: JsonObject) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """Stream the next reply, a word an event."""
+        self.bodies.append(body)
+        reply = await self.complete(_completion(body))
+
+        async def events() -> AsyncIterator[bytes]:
+            for word in reply.text.split(" "):
+                choice = {"index": 0, "delta": {"content": word}, "finish_reason": None}
+                chunk = {"id": "scripted", "object": "chat.completion.chunk", "choices": [choice]}
+                yield f"data: {json.dumps(chunk)}\n\n".encode()
+            yield b"data: [DONE]\n\n"
+
+        yield events()
 
 
 class AnsweringEngine:
@@ -160,6 +195,15 @@ class KeptEvents:
 
     def write(self, event: Event) -> None:
         self.events.append(event)
+
+
+def _completion(body: JsonObject) -> Completion:
+    messages, scope = body["messages"], body.get("cache_salt", "")
+    assert isinstance(messages, list)
+    assert isinstance(scope, str)
+    said = [message for message in messages if isinstance(message, dict)]
+    turns = tuple(Message(Role(str(message["role"])), str(message["content"])) for message in said)
+    return Completion(turns, max_tokens=1, scope=scope)
 
 
 def _shared(earlier: Completion, later: Completion) -> int:

@@ -14,12 +14,10 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from rlm_local.events import Event
-from rlm_local.types import JsonValue
-
-JsonObject: TypeAlias = dict[str, JsonValue]
+from rlm_local.types import JsonObject, JsonValue
 
 
 class DecodeError(ValueError):

@@ -20,7 +20,8 @@ from typing import Self
 
 from rlm_local.errors import TraceError
 from rlm_local.events import Event, RunEnded
-from rlm_local.trace.codec import JsonObject, encode_event
+from rlm_local.trace.codec import encode_event
+from rlm_local.types import JsonObject
 
 TRACE_VERSION = 3
 

@@ -245,6 +245,15 @@ class Installation:
         command = [sys.executable, "-m", "rlm_local", *arguments, "--model", MODEL]
         return Asking(command, environ=self.environ, cwd=self.folder)
 
+    def serve(self, *options: str) -> Asking:
+        """Start `rlm-local serve` with the test model on `self.socket`."""
+        command = [sys.executable, "-m", "rlm_local", "serve", "--model", MODEL, "--uds", str(self.socket), *options]
+        return Asking(command, environ=self.environ, cwd=self.folder)
+
+    @property
+    def socket(self) -> Path:
+        return self.home / "s"
+
     def litter(self) -> list[Path]:
         """Return what a run left among the sockets and the temporary files; TMPDIR is ours alone, /tmp is not."""
         run = self.home / "run"

@@ -22,9 +22,9 @@ from types import FrameType
 
 import uvicorn
 
+from rlm_local.connection import ending_stalled
 from rlm_local.engine.llama.api import application
 from rlm_local.engine.llama.binding import Context, Model
-from rlm_local.engine.llama.connection import ending_stalled
 from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.memory import SEQUENCES
 from rlm_local.errors import EngineError

@@ -1,0 +1,86 @@
+"""`rlm-local serve`: one model behind OpenAI's API."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from pathlib import Path
+
+import click
+
+from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.streams import Patient
+from rlm_local.config import home
+from rlm_local.errors import ConfigError, StoreError
+from rlm_local.runtime import Plan, Runtime, plan_runtime
+from rlm_local.trace import visible
+
+DEFAULT_PORT = 8000
+
+
+@click.command()
+@click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or alias of a model card.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="Port to listen on; 0 for a free one.")
+@click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
+@click.option("--max-runs", type=int, default=4, show_default=True, help="Runs at once.")
+@click.option("--max-queue", type=int, default=64, show_default=True, help="Runs that wait; more get a 429.")
+@click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
+@click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
+@click.option("--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory.")
+def serve(
+    model: str,
+    host: str,
+    port: int,
+    uds: Path | None,
+    max_runs: int,
+    max_queue: int,
+    drain_seconds: float,
+    window: int | None,
+    kv_tokens: int | None,
+) -> int:
+    """Serve a model to OpenAI clients on this machine.
+
+    NAME answers through a run: the last user message is the question, long earlier ones are the documents.
+    NAME:direct is the engine itself. Ctrl-C or SIGTERM stops it and leaves nothing running; exit code 0.
+    """
+    # Not at the top: what the other commands do not need they do not wait for.
+    from rlm_local.server.desk import Desk
+    from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
+    from rlm_local.server.serve import serve as serve_until_asked
+    from rlm_local.server.settings import Settings
+
+    settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
+    if uds is None and not is_loopback(host):
+        raise ConfigError(f"--host is {host!r}, but without keys and TLS only loopback is served")
+    plan = _plan(model, window=window, kv_tokens=kv_tokens)
+    listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
+    notes = Patient(sys.stderr)
+
+    def tell(runtime: Runtime) -> None:
+        for warning in runtime.warnings:
+            notes.write(f"warning: {visible(warning)}\n")
+        notes.write(f"{runtime.card.name} is served at {_address(listener)}\n")
+
+    try:
+        asyncio.run(serve_until_asked(Desk(plan.card, settings), plan, listener, tell))
+    finally:
+        listener.close()
+        if uds is not None:
+            uds.unlink(missing_ok=True)
+    return 0
+
+
+def _plan(model: str, *, window: int | None, kv_tokens: int | None) -> Plan:
+    try:
+        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens)
+    except StoreError as error:  # a server that cannot begin was asked for the wrong thing
+        raise ConfigError(str(error), hint=error.hint) from error
+
+
+def _address(listener: socket.socket) -> str:
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{listener.getsockname()}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -1,0 +1,103 @@
+"""The application: every route, and how errors are told."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from rlm_local import __version__
+from rlm_local.errors import RlmError
+from rlm_local.server.chat import chat_routes
+from rlm_local.server.desk import DIRECT, Desk
+from rlm_local.server.guard import Guard
+from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
+from rlm_local.server.wire import Json
+
+_GONE = 499  # what proxies log for a caller who hung up; nobody reads it
+
+
+def application(desk: Desk) -> ASGIApp:
+    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+    app = FastAPI(
+        title="rlm-local",
+        version=__version__,
+        docs_url=None,  # FastAPI's pages load their scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        default_response_class=Json,
+    )
+    started = int(time.time())
+
+    @app.get("/health", summary="The process lives")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/ready", summary="Requests are answered; 503 while the model loads and once the server stops")
+    async def ready() -> Response:
+        told = {
+            "status": desk.state,
+            "model": desk.card.name,
+            "runs": {"running": desk.runs.running, "waiting": desk.runs.waiting, "most": desk.runs.slots},
+            "direct": {"running": desk.direct.running, "waiting": desk.direct.waiting, "most": desk.direct.slots},
+        }
+        return Json(told, 200 if desk.state == "ready" else 503)
+
+    @app.get("/v1/models", summary="The model, through runs and by itself")
+    async def models() -> Response:
+        names = (desk.card.name, desk.card.name + DIRECT)
+        return Json({"object": "list", "data": [_model(desk, name, started) for name in names]})
+
+    @app.get("/v1/models/{name:path}", summary="One of them, by name or alias")
+    async def model(name: str) -> Response:
+        own = desk.card.name + (DIRECT if desk.is_direct(name) else "")
+        return Json(_model(desk, own, started))
+
+    app.include_router(chat_routes(desk))
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_body(_: Request, error: RequestValidationError) -> Response:
+        return _told(problem_of_body(error))
+
+    @app.exception_handler(HTTPException)
+    async def problem(request: Request, error: HTTPException) -> Response:
+        if not isinstance(error, Problem) and error.status_code in (404, 405):
+            said = f"there is no {request.method} {request.url.path[:200]}"
+            error = HTTPException(error.status_code, said, error.headers)
+        return _told(error)
+
+    @app.exception_handler(RlmError)
+    async def failed(_: Request, error: RlmError) -> Response:
+        return _told(problem_of(error))
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(_: Request, __: Exception) -> Response:
+        # Told here, logged by the guard, to whom Starlette raises it again.
+        return _told(HTTPException(500, "the server failed at this request; its log tells where"))
+
+    return Guard(app, desk.settings, lambda: True)
+
+
+def _told(error: HTTPException) -> Response:
+    return Json(problem_body(error), error.status_code, error.headers)
+
+
+def _model(desk: Desk, name: str, started: int) -> dict[str, Any]:
+    window = desk.runtime.engine.info.window_tokens if desk.state == "ready" else None
+    return {
+        "id": name,
+        "object": "model",
+        "created": started,
+        "owned_by": "rlm-local",
+        "max_model_len": window if name.endswith(DIRECT) else None,  # a run reads documents of any length
+    }

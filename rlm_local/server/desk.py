@@ -1,0 +1,101 @@
+"""The one place where work is taken on: a runtime, who may use it when, and what is under way."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from rlm_local.cards import Card
+from rlm_local.ports import Recorder
+from rlm_local.runtime import Runtime
+from rlm_local.server.admission import Admission, Ticket
+from rlm_local.server.problem import RESTART_S, Problem
+from rlm_local.server.settings import Settings
+from rlm_local.server.wire import ended
+from rlm_local.types import Answer, Request, Sampling
+
+T = TypeVar("T")
+
+LOCAL = "local"  # the tenant of everybody, where no key was made
+DIRECT = ":direct"  # behind a model's name: the engine itself, no run
+
+
+class Desk:
+    """Takes work while a runtime is there, and ends it when the server stops."""
+
+    def __init__(self, card: Card, settings: Settings) -> None:
+        self.card = card
+        self.settings = settings
+        self.runs = Admission(slots=settings.max_runs, queue=settings.max_queue)
+        self.direct = Admission(slots=settings.max_direct, queue=settings.max_queue)
+        self._runtime: Runtime | None = None
+        self._is_stopping = False
+        self._under_way: set[asyncio.Task[Any]] = set()
+
+    @property
+    def state(self) -> str:
+        if self._is_stopping:
+            return "stopping"
+        return "loading" if self._runtime is None else "ready"
+
+    @property
+    def runtime(self) -> Runtime:
+        """Raises Problem (503) while the model is loaded, and once the server stops."""
+        if self._runtime is None or self._is_stopping:
+            raise Problem(503, f"the server is {self.state}", code=self.state, retry_after_s=RESTART_S)
+        return self._runtime
+
+    def open(self, runtime: Runtime) -> None:
+        """Take work from now on."""
+        self._runtime = runtime
+
+    def is_direct(self, model: str) -> bool:
+        """Tell whether a request's model is the engine itself. Raises Problem (404) for one that is not served."""
+        name = model.strip().lower()
+        if name.removesuffix(DIRECT) in (self.card.name, *self.card.aliases):
+            return name.endswith(DIRECT)
+        served = f"{self.card.name} and {self.card.name}{DIRECT}"
+        raise Problem(
+            404, f"the model {model[:100]!r} is not served here, only {served}", code="model_not_found", param="model"
+        )
+
+    async def answer(self, ticket: Ticket, request: Request, recorder: Recorder, sampling: Sampling | None) -> Answer:
+        """Answer a request once its turn has come; for errors see Runtime.ask and under_way."""
+
+        async def work() -> Answer:
+            async with ticket:
+                scope = scope_of(ticket.tenant)
+                return await self.runtime.ask(request, recorder, scope=scope, sampling=sampling)
+
+        try:
+            return await self.under_way(work())
+        finally:
+            ticket.close()  # work that is cancelled before its first step has not done it
+
+    async def under_way(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work that ends when we are cancelled, or, with a Problem (503), when the server stops."""
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled() and self._is_stopping:
+                raise Problem(503, "the server stopped before the answer was there", code="stopping") from None
+            raise
+        finally:
+            await ended(task)
+            self._under_way.discard(task)
+
+    async def stop(self, drain_s: float) -> None:
+        """Take no more work, give what is under way so long, and end the rest. Returns when all of it has ended."""
+        self._is_stopping = True
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=drain_s)
+        await ended(*self._under_way)
+
+
+def scope_of(tenant: str) -> str:
+    """Return the name under which the engine keeps what it has computed for a tenant."""
+    return hashlib.sha256(f"rlm-local tenant {tenant}".encode()).hexdigest()[:32]

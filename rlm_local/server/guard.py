@@ -1,0 +1,121 @@
+"""What stands before every route: who may speak to us at all, how much, and that nothing of ours leaks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlm_local.server.logs import log
+from rlm_local.server.problem import Problem, problem_body
+from rlm_local.server.settings import Settings
+from rlm_local.server.wire import Json
+
+_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+_DRAINED_BYTES = 4 << 30
+UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
+
+
+class Guard:
+    """ASGI middleware around the whole application.
+
+    is_open: tells whether anybody who reaches us is served, because no key was made. A page in a browser reaches
+    a server on loopback too; so one that is open answers only to loopback's own names, and to no other origin.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, is_open: Callable[[], bool]) -> None:
+        self._app = app
+        self._settings = settings
+        self._is_open = is_open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        begun = False
+        body = _Body(scope, receive, self._settings)
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = True
+                closing = [] if body.is_drained else [(b"connection", b"close")]
+                message = {**message, "headers": [*message["headers"], *_HEADERS, *closing]}
+            await send(message)
+
+        try:
+            self._check_caller(scope)
+            await self._app(scope, body.receive, sending)
+        except HTTPException as error:
+            await Json(problem_body(error), error.status_code, error.headers)(scope, receive, sending)
+        except Exception as error:  # the last who can word it; a traceback could hold a document
+            log("failure", path=scope["path"], error=type(error).__name__, at=_place(error))
+            if not begun:
+                told = problem_body(HTTPException(500, "the server failed at this request; its log tells where"))
+                await Json(told, 500)(scope, receive, sending)
+
+    def _check_caller(self, scope: Scope) -> None:
+        if not self._is_open():
+            return
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "").lower()
+        name = host if host.endswith("]") else host.rpartition(":")[0] or host
+        by_socket = not scope.get("client")  # over a unix socket there is no such name
+        if name not in _LOOPBACK and not by_socket:
+            raise Problem(
+                403, f"without keys this server answers to {', '.join(_LOOPBACK)} only, not to {name[:100]!r}"
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and origin.partition("://")[2].lower() != host:
+            raise Problem(403, "without keys this server answers to no page of another origin")
+
+
+class _Body:
+    """A request's body, ended when it is too large or comes too slowly."""
+
+    def __init__(self, scope: Scope, receive: Receive, settings: Settings) -> None:
+        headers = dict(scope["headers"])
+        self._receive = receive
+        self._most = None if scope["path"].rstrip("/") == UPLOAD else settings.max_body_bytes
+        self._piece_s = settings.body_piece_s
+        self._size = 0
+        self._has_ended = b"transfer-encoding" not in headers and headers.get(b"content-length", b"0") == b"0"
+        # A caller who has said how much comes may send the rest of what is refused: it is thrown away, and he reads
+        # why. From one who has not, or of very much, we hang up.
+        declared = headers.get(b"content-length", b"")
+        self._may_finish = declared.isdigit() and len(declared) < 12 and int(declared) <= _DRAINED_BYTES
+
+    @property
+    def is_drained(self) -> bool:
+        """Tell whether the connection may serve another request after an answer that is given now."""
+        return self._has_ended or self._may_finish
+
+    async def receive(self) -> Message:
+        if self._has_ended:
+            return await self._receive()
+        try:
+            async with asyncio.timeout(self._piece_s):
+                message = await self._receive()
+        except TimeoutError:
+            self._may_finish = False
+            raise Problem(408, f"the next piece of the body did not come within {self._piece_s:g} s") from None
+        self._size += len(message.get("body", b""))
+        self._has_ended = not message.get("more_body", False)
+        if self._most is not None and self._size > self._most:
+            said = f"the body is over {self._most} bytes; longer documents go to /v1/files"
+            raise Problem(413, said, code="too_large")
+        return message
+
+
+def _place(error: BaseException) -> str:
+    """Return where an error was raised: file and line, nothing of what was worked on."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return "" if at is None else f"{at.tb_frame.f_code.co_filename.rpartition('/')[2]}:{at.tb_lineno}"

@@ -1,0 +1,74 @@
+"""The socket that a server listens on, made before anything is loaded."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+
+from rlm_local.errors import ConfigError
+
+BACKLOG = 4096
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether only this machine reaches `host`: a loopback address, or localhost."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """Return a listening socket. port 0: any that is free. Raises ConfigError, in one sentence, for what cannot be."""
+    if not 0 <= port <= 65_535:
+        raise ConfigError(f"the port is {port}, but must be 0..65535")
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"{host!r} is no address of this machine: {error}") from error
+    family, kind, _, _, address = found[0]
+    listener = socket.socket(family, kind)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            said = f"port {port} of {host} is taken by another program"
+            raise ConfigError(said, hint="name another one with --port, or 0 for any that is free") from error
+        raise ConfigError(f"{host!r}, port {port} cannot be listened on: {error.strerror}") from error
+    return listener
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """Return a listening socket that only this user can open. A socket that nobody answers on is replaced."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and not _is_answered(path):
+            path.unlink()
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(mask)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        taken = error.errno == errno.EADDRINUSE
+        said = "is there already" if taken else f"cannot be made: {error.strerror or error}"
+        raise ConfigError(f"the socket {path} {said}", hint="name another one with --uds") from error
+    return listener
+
+
+def _is_answered(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller, suppress(OSError):
+        caller.connect(str(path))
+        return True
+    return False

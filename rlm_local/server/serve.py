@@ -1,0 +1,112 @@
+"""The life of a server: listen, load, answer, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+import uvicorn
+
+from rlm_local.connection import ending_stalled
+from rlm_local.errors import RlmError
+from rlm_local.runtime import Plan, Runtime, start_runtime
+from rlm_local.server.app import application
+from rlm_local.server.desk import Desk
+from rlm_local.server.listen import BACKLOG
+from rlm_local.server.logs import log
+from rlm_local.server.wire import ended
+
+_LAST_WORDS_S = 5  # for answers that were ended to reach their readers
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+async def serve(desk: Desk, plan: Plan, listener: socket.socket, on_ready: Callable[[Runtime], None]) -> None:
+    """Serve until a signal asks for the end, and return when nothing of ours runs any more.
+
+    /health answers at once, the rest when the model is loaded; on_ready is called then. The first SIGTERM, SIGINT
+    or SIGHUP stops gracefully: no new work, drain_s for what is under way, then it is ended. The second one ends
+    the process at once; engine and jails die with it. Raises what start_runtime raises.
+    """
+    http = _Http(desk)
+    serving = asyncio.create_task(http.serve(sockets=[listener]))
+    asked_to_stop = _on_signal()
+    working = asyncio.create_task(_work(desk, plan, asked_to_stop, on_ready, http))
+    try:
+        await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise RlmError("the HTTP server ended by itself")
+        await working
+    finally:
+        await ended(working)
+        http.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        log("stopped")
+
+
+async def _work(
+    desk: Desk, plan: Plan, asked_to_stop: asyncio.Event, on_ready: Callable[[Runtime], None], http: _Http
+) -> None:
+    stopping = asyncio.create_task(asked_to_stop.wait())
+    runtime_here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    holding = asyncio.create_task(_hold(desk, plan, runtime_here, on_ready))
+    try:
+        await asyncio.wait({stopping, holding}, return_when=asyncio.FIRST_COMPLETED)
+        if holding.done():
+            await holding  # it could not start
+        log("stopping")
+        http.should_exit = True  # listens no more, and waits for the answers under way
+        await desk.stop(desk.settings.drain_s)
+    finally:
+        await ended(holding, stopping)
+
+
+async def _hold(desk: Desk, plan: Plan, here: asyncio.Future[None], on_ready: Callable[[Runtime], None]) -> None:
+    """Keep a runtime until cancelled."""
+    async with start_runtime(plan) as runtime:
+        desk.open(runtime)
+        on_ready(runtime)
+        await here
+
+
+def _on_signal() -> asyncio.Event:
+    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def heard(number: signal.Signals) -> None:
+        if asked.is_set():
+            os._exit(128 + number)  # whoever asks twice does not want to wait for anything
+        asked.set()
+
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, heard, number)
+    return asked
+
+
+class _Http(uvicorn.Server):
+    """uvicorn without hands on the signals: they are ours."""
+
+    def __init__(self, desk: Desk) -> None:
+        settings = desk.settings
+        super().__init__(
+            uvicorn.Config(
+                application(desk),
+                http=ending_stalled(settings.stalled_s),
+                ws="none",
+                access_log=False,
+                log_config=None,
+                log_level="critical",
+                lifespan="off",
+                server_header=False,
+                timeout_keep_alive=75,
+                timeout_graceful_shutdown=round(settings.drain_s) + _LAST_WORDS_S,
+                backlog=BACKLOG,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield

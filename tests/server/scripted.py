@@ -1,0 +1,148 @@
+"""A server over a scripted model: application, HTTP, admission and controller are real, model and jail are not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from rlm_local.cards import Card
+from rlm_local.controller import Ports, run_node
+from rlm_local.documents import cite, join
+from rlm_local.ports import Recorder
+from rlm_local.prompts import load_profile
+from rlm_local.server.desk import Desk
+from rlm_local.server.listen import listen_unix
+from rlm_local.server.serve import _Http
+from rlm_local.testing import ScriptedEngine, ScriptedRepl
+from rlm_local.types import Answer, Completion, Reply, Request, Sampling
+
+MODEL = "smollm2-135m"
+LEASE = "The notice period is ninety days. " * 100  # long enough to be a document
+LOOK = '```repl\nprint(search("notice"))\n```'
+FINAL = 'FINAL("ninety days")'
+
+
+@dataclass
+class Asked:
+    """What a runtime was asked."""
+
+    request: Request
+    scope: str
+    sampling: Sampling | None
+
+
+@dataclass
+class ScriptedRuntime:
+    """A Runtime whose runs are the controller's, with cells that print what the script says."""
+
+    card: Card
+    engine: ScriptedEngine
+    printed: str = "The notice period is ninety days.\n"
+    warnings: tuple[str, ...] = ()
+    asked: list[Asked] = field(default_factory=list)
+    open_jails: int = 0
+
+    async def ask(
+        self, request: Request, recorder: Recorder, *, scope: str = "", sampling: Sampling | None = None
+    ) -> Answer:
+        self.asked.append(Asked(request, scope, sampling))
+        corpus = join(request.documents)
+        self.open_jails += 1
+        try:
+            return await run_node(
+                request,
+                corpus,
+                Ports(self.engine, ScriptedRepl([self.printed] * 8), recorder),
+                load_profile("small"),
+                sampling=sampling or self.card.sampling,
+                cite=partial(cite, corpus=corpus, question=request.question),
+            )
+        finally:
+            self.open_jails -= 1
+
+
+class PausedEngine(ScriptedEngine):
+    """Answers nothing until it is let go; tells how many requests it holds."""
+
+    def __init__(self, replies: Any) -> None:
+        super().__init__(replies, window_tokens=32_000)
+        self.go = asyncio.Event()
+        self.held = 0
+
+    async def complete(self, completion: Completion) -> Reply:
+        self.held += 1
+        try:
+            await self.go.wait()
+            return await super().complete(completion)
+        finally:
+            self.held -= 1
+
+
+class Served:
+    """A running server, spoken to over its own unix socket."""
+
+    def __init__(self, desk: Desk, runtime: ScriptedRuntime, socket: Path, http: Any) -> None:
+        self.desk = desk
+        self.runtime = runtime
+        self.socket = socket
+        self.http = http
+        self.client = httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=30
+        )
+
+    @property
+    def engine(self) -> ScriptedEngine:
+        return self.runtime.engine
+
+    async def chat(self, *, status: int = 200, **body: Any) -> dict[str, Any]:
+        response = await self.client.post("/v1/chat/completions", json=chat_body(**body))
+        assert response.status_code == status, response.text
+        return response.json()
+
+    async def events(self, **body: Any) -> list[dict[str, Any]]:
+        """Return the events of a stream; its [DONE], or an error in its place, is the last thing that comes."""
+        async with self.client.stream("POST", "/v1/chat/completions", json=chat_body(stream=True, **body)) as response:
+            assert response.status_code == 200
+            assert response.headers["content-type"].startswith("text/event-stream")
+            text = (await response.aread()).decode()
+        lines = [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]
+        if lines[-1] == "[DONE]":
+            lines.pop()
+        return [json.loads(line) for line in lines]
+
+
+def chat_body(**fields: Any) -> dict[str, Any]:
+    """Return a request about the lease, but for the fields given; None leaves one out."""
+    document = {"role": "user", "content": LEASE}
+    question = {"role": "user", "content": "How long is the notice period?"}
+    body = {"model": MODEL, "messages": [document, question], **fields}
+    return {name: value for name, value in body.items() if value is not None}
+
+
+async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 what is waited for happens in another task
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Served]:
+    socket = folder / "s"
+    http = _Http(desk)
+    running = asyncio.create_task(http.serve(sockets=[listen_unix(socket)]))
+    served = Served(desk, runtime, socket, http)
+    try:
+        yield served
+    finally:
+        await served.client.aclose()
+        http.should_exit = True
+        await desk.stop(0.01)
+        await running

@@ -1,0 +1,204 @@
+"""/v1/chat/completions: through a run, alone, and by the engine itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rlm_local.errors import EngineUnavailable
+from rlm_local.server.desk import scope_of
+from rlm_local.types import Sampling
+from tests.server.scripted import FINAL, LEASE, LOOK, MODEL, PausedEngine, chat_body, until
+
+Serve = Callable[..., Any]
+
+
+async def test_an_answer_comes_with_its_citations_its_turns_and_what_the_whole_tree_cost(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    answer = await served.chat()
+    (choice,) = answer["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("ninety days", "stop")
+    assert "turn 1" in choice["message"]["reasoning_content"]
+    (annotation,) = choice["message"]["annotations"]
+    cited = annotation["file_citation"]
+    assert (annotation["type"], cited["filename"], cited["line"]) == ("file_citation", "message 1", 1)
+    assert LEASE[cited["start"] : cited["end"]] == cited["quote"]
+    usage, completions = answer["usage"], served.engine.completions
+    assert usage["completion_tokens"] == 10 * len(completions)
+    assert 0 < usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"]
+    assert answer["rlm"]["confirmed"]
+    (asked,) = served.runtime.asked
+    assert [document.text for document in asked.request.documents] == [LEASE]
+    assert asked.request.question == "How long is the notice period?"
+    assert asked.scope == scope_of("local")
+
+
+async def test_a_stream_tells_turns_as_reasoning_then_the_answer_then_citations_and_usage(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    *pieces, last = await served.events(stream_options={"include_usage": True})
+    deltas = [piece["choices"][0]["delta"] for piece in pieces]
+    assert deltas[0]["role"] == "assistant"
+    said = [name for delta in deltas[1:] for name in delta]
+    assert said == ["reasoning_content"] * (len(said) - 2) + ["content", "annotations"]
+    assert "".join(delta.get("content", "") for delta in deltas) == "ninety days"
+    assert 'print(search("notice"))' in "".join(delta.get("reasoning_content", "") for delta in deltas)
+    assert pieces[-1]["choices"][0]["finish_reason"] == "stop"
+    assert pieces[-1]["rlm"]["confirmed"]
+    assert (last["choices"], last["usage"]["completion_tokens"]) == ([], 20)
+    assert len({piece["id"] for piece in pieces}) == 1
+
+
+async def test_a_conversation_without_a_document_is_answered_by_the_engine_and_says_so(serve: Serve) -> None:
+    served = await serve(["Hello!", "Hello again!"])
+    messages = [{"role": "user", "content": "Hi"}]
+    answer = await served.chat(messages=messages)
+    message = answer["choices"][0]["message"]
+    assert (message["content"], answer["rlm"]) == ("Hello!", {"route": "engine"})
+    assert message["reasoning_content"].startswith("No document came")
+    first, *rest = await served.events(messages=messages)
+    assert first["choices"][0]["delta"]["reasoning_content"] == message["reasoning_content"]
+    assert [piece["choices"][0]["delta"]["content"] for piece in rest] == ["Hello", "again!"]
+    assert served.runtime.asked == []
+
+
+async def test_the_engine_itself_gets_the_request_as_it_is_with_a_scope_of_ours(serve: Serve) -> None:
+    served = await serve(["{}", "a b"])
+    schema = {"type": "object", "properties": {"days": {"type": "integer"}}}
+    form = {"type": "json_schema", "json_schema": {"name": "lease", "schema": schema, "strict": True}}
+    answer = await served.chat(model=f"{MODEL}:direct", response_format=form, max_tokens=9, n=1, frequency_penalty=0)
+    assert answer["choices"][0]["message"]["content"] == "{}"
+    (body,) = served.engine.bodies
+    assert body.pop("cache_salt") == scope_of("local")
+    assert [message["content"] for message in body.pop("messages")] == [LEASE, "How long is the notice period?"]
+    assert body == {"model": MODEL, "max_tokens": 9, "n": 1, "structured_outputs": {"json": schema}}
+    pieces = await served.events(model="SmolLM2:direct")
+    assert [piece["choices"][0]["delta"]["content"] for piece in pieces] == ["a", "b"]
+    await until(lambda: served.desk.direct.running == 0)
+
+
+async def test_what_a_request_names_replaces_the_cards_sampling_and_the_usual_limits(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    await served.chat(temperature=0.5, seed=3, rlm={"max_turns": 4, "max_seconds": 60, "grammar": "python"})
+    (asked,) = served.runtime.asked
+    assert asked.sampling == Sampling(temperature=0.5, seed=3)
+    limits = asked.request.limits
+    assert (limits.max_turns, limits.wall_s, asked.request.grammar.value) == (4, 60.0, "python")
+
+
+async def test_a_typed_answer_comes_as_json(serve: Serve) -> None:
+    served = await serve([LOOK, "FINAL(90)"])
+    served.runtime.printed = "The notice period is 90 days.\n"
+    form = {"type": "json_schema", "json_schema": {"name": "days", "schema": {"type": "integer"}}}
+    answer = await served.chat(response_format=form)
+    assert json.loads(answer["choices"][0]["message"]["content"]) == answer["rlm"]["value"] == 90
+
+
+async def test_a_limit_ends_in_an_answer_that_says_so(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    answer = await served.chat(rlm={"max_turns": 2})
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert (answer["rlm"]["confirmed"], answer["rlm"]["stop"]) == (False, "turn_limit")
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"tools": []}, 400, "not served: tools"),
+        ({"cache_salt": "x", "user": "me"}, 400, "not served: cache_salt, user"),
+        ({"max_tokens": 5}, 400, "max_tokens; bound the run by `rlm`"),
+        ({"n": 2}, 400, "smollm2-135m:direct"),
+        ({"messages": []}, 400, "messages: "),
+        ({"messages": None}, 400, "messages: "),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages[0].content"),
+        ({"messages": [{"role": "assistant", "content": "Hi"}]}, 400, "the last message must be the user's"),
+        ({"messages": [{"role": "user", "content": " "}]}, 400, "holds no question"),
+        ({"messages": [{"role": "user", "content": "x" * 3000}]}, 400, "3000 characters and no short last paragraph"),
+        ({"temperature": "warm"}, 400, "temperature: "),
+        ({"frequency_penalty": 0.5}, 400, "frequency_penalty: "),
+        ({"stream_options": {"include_usage": True}}, 400, "stream_options goes with stream"),
+        ({"rlm": {"max_turns": 3, "max_tokens": 5}}, 400, "max_tokens is 5"),
+        ({"rlm": {"deep": 3}}, 400, "not served: rlm.deep"),
+        ({"model": f"{MODEL}:direct", "rlm": {}}, 400, "rlm goes with"),
+        ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema is missing"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "colour"}}}},
+            400,
+            "colour",
+        ),
+        ({"model": "gpt-4o"}, 404, "'gpt-4o' is not served here"),
+    ],
+)
+async def test_what_is_not_served_is_refused_by_its_name(
+    serve: Serve, fields: dict[str, Any], status: int, said: str
+) -> None:
+    served = await serve()
+    error = (await served.chat(status=status, **fields))["error"]
+    assert said in error["message"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert served.engine.completions == []
+
+
+async def test_more_than_the_places_and_the_queue_hold_is_told_when_to_come_again(serve: Serve) -> None:
+    served = await serve(PausedEngine([LOOK, FINAL] * 3), max_runs=1, max_queue=1)
+    first, second = (asyncio.create_task(served.chat()) for _ in range(2))
+    await until(lambda: served.desk.runs.waiting == 1)
+    refused = await served.client.post("/v1/chat/completions", json=chat_body())
+    assert refused.status_code == 429
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.json()["error"]["code"] == "queue_full"
+    served.engine.go.set()
+    for answer in await asyncio.gather(first, second):
+        assert answer["choices"][0]["message"]["content"]
+    assert (served.desk.runs.running, served.desk.runs.waiting) == (0, 0)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("model", [MODEL, f"{MODEL}:direct"])
+async def test_a_caller_who_hangs_up_ends_what_was_done_for_him(serve: Serve, model: str, stream: bool) -> None:
+    served = await serve(PausedEngine([LOOK, FINAL]))
+    asking = asyncio.create_task(served.client.post("/v1/chat/completions", json=chat_body(model=model, stream=stream)))
+    await until(lambda: served.engine.held == 1)
+    asking.cancel()
+    await until(lambda: not served.engine.held and not served.runtime.open_jails, within_s=5)
+    await until(lambda: not served.desk.runs.running + served.desk.direct.running, within_s=5)
+
+
+async def test_a_caller_who_hangs_up_in_the_queue_leaves_it(serve: Serve) -> None:
+    served = await serve(PausedEngine([LOOK, FINAL]), max_runs=1, max_queue=1)
+    first = asyncio.create_task(served.chat())
+    await until(lambda: served.engine.held == 1)
+    second = asyncio.create_task(served.chat())
+    await until(lambda: served.desk.runs.waiting == 1)
+    second.cancel()
+    await until(lambda: served.desk.runs.waiting == 0)
+    served.engine.go.set()
+    assert (await first)["rlm"]["confirmed"]
+
+
+async def test_an_engine_that_is_gone_is_a_503_and_in_a_stream_an_error(serve: Serve) -> None:
+    gone = EngineUnavailable("the engine was killed")
+    served = await serve([gone, LOOK, gone, gone])
+    response = await served.client.post("/v1/chat/completions", json=chat_body())
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    *pieces, last = await served.events()
+    assert len(pieces) > 2
+    assert last["error"]["message"] == "the engine was killed"
+    refused = await served.client.post("/v1/chat/completions", json=chat_body(model=f"{MODEL}:direct", stream=True))
+    assert refused.status_code == 503
+
+
+async def test_a_server_that_stops_ends_its_runs_with_a_clear_error_and_takes_no_more(serve: Serve) -> None:
+    served = await serve(PausedEngine([LOOK, FINAL]))
+    whole = asyncio.create_task(served.chat(status=503))
+    stream = asyncio.create_task(served.events())
+    await until(lambda: served.engine.held == 2)
+    await served.desk.stop(0.01)
+    assert (await whole)["error"]["code"] == "stopping"
+    assert (await stream)[-1]["error"]["code"] == "stopping"
+    assert served.engine.held == 0
+    assert (await served.chat(status=503))["error"]["code"] == "stopping"
+    assert (await served.client.get("/ready")).status_code == 503
