@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 XGRAMMAR := .venv-xgrammar
+OPENAI := .venv-openai
 BIN    := $(VENV)/bin
 RLM    := $(BIN)/rlm-local
 
@@ -15,7 +16,8 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak counts fuzz-channel fuzz-grammar test-weights bench-peers xgrammar clean
+.PHONY: help setup demo test test-unit check soak counts fuzz-channel fuzz-grammar test-weights release-check \
+        bench-peers xgrammar clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +58,9 @@ counts: $(DEV_STAMP) ## label and count 230,000 lines in a jail without a model:
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done
 
+release-check: $(DEV_STAMP) test-weights $(OPENAI)/bin/python ## the official OpenAI client against a real server
+	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_openai_client.py
+
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers
 
@@ -66,8 +71,13 @@ $(XGRAMMAR)/bin/python:
 	$(PYTHON) -m venv $(XGRAMMAR)
 	$(XGRAMMAR)/bin/pip install "xgrammar==0.2.8" "torch==2.13.0" "setuptools>=77"
 
+# The client as its users have it: none of our own packages beside it.
+$(OPENAI)/bin/python:
+	$(PYTHON) -m venv $(OPENAI)
+	$(OPENAI)/bin/pip install --quiet "openai>=3,<4"
+
 clean: ## delete .venv and what the checks left; weights and built wheels stay
-	rm -rf $(VENV) $(XGRAMMAR) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XGRAMMAR) $(OPENAI) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP_STAMP): $(SETUP_READS)

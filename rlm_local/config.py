@@ -21,12 +21,16 @@ class Home:
     """The folders of one installation. None of them need exist yet."""
 
     data: Path  # weights: large, kept
-    state: Path  # traces: kept
+    state: Path  # traces, and what a server keeps
     runtime: Path  # sockets: gone with the process that made them
 
     @property
     def weights(self) -> Path:
         return self.data / "weights"
+
+    @property
+    def server(self) -> Path:
+        return self.state / "server"
 
     @property
     def traces(self) -> Path:

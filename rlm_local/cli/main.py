@@ -12,6 +12,7 @@ from rlm_local.cli.ask import ask
 from rlm_local.cli.attack import attack_command
 from rlm_local.cli.doctor import doctor
 from rlm_local.cli.grammar import grammar
+from rlm_local.cli.keys import keys
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
 from rlm_local.cli.rm import rm
@@ -40,6 +41,7 @@ def cli() -> None:
 for command in (
     ask,
     serve,
+    keys,
     classify,
     extract,
     map_items,

@@ -24,6 +24,9 @@ DEFAULT_PORT = 8000
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="Port to listen on; 0 for a free one.")
 @click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), default=None, help="Certificate chain, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), default=None, help="Its key, PEM.")
+@click.option("--state", type=click.Path(path_type=Path), default=None, help="Where files and keys are kept.")
 @click.option("--max-runs", type=int, default=4, show_default=True, help="Runs at once.")
 @click.option("--max-queue", type=int, default=64, show_default=True, help="Runs that wait; more get a 429.")
 @click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
@@ -34,6 +37,9 @@ def serve(
     host: str,
     port: int,
     uds: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    state: Path | None,
     max_runs: int,
     max_queue: int,
     drain_seconds: float,
@@ -43,17 +49,31 @@ def serve(
     """Serve a model to OpenAI clients on this machine.
 
     NAME answers through a run: the last user message is the question, long earlier ones are the documents.
-    NAME:direct is the engine itself. Ctrl-C or SIGTERM stops it and leaves nothing running; exit code 0.
+    NAME:direct is the engine itself. Beyond loopback it is served with keys (`rlm-local keys`) and TLS only.
+    Ctrl-C or SIGTERM stops it and leaves nothing running; exit code 0.
     """
     # Not at the top: what the other commands do not need they do not wait for.
+    from rlm_local.server.app import application
+    from rlm_local.server.database import Database, claim
     from rlm_local.server.desk import Desk
-    from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
+    from rlm_local.server.files import Files
+    from rlm_local.server.keys import Keys
+    from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix, read_tls
     from rlm_local.server.serve import serve as serve_until_asked
     from rlm_local.server.settings import Settings
 
     settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
-    if uds is None and not is_loopback(host):
-        raise ConfigError(f"--host is {host!r}, but without keys and TLS only loopback is served")
+    folder = state or home().server
+    claim(folder)  # for as long as this process lives
+    database = Database(folder)
+    keys = Keys(database)
+    tls = read_tls(tls_cert, tls_key)
+    if uds is None and not is_loopback(host) and not (tls and keys.exist()):
+        lacks = "keys and TLS" if not tls and not keys.exist() else "TLS" if not tls else "keys"
+        raise ConfigError(
+            f"--host is {host!r}, but without {lacks} only loopback is served",
+            hint="`rlm-local keys add NAME` makes a key; --tls-cert and --tls-key name a certificate",
+        )
     plan = _plan(model, window=window, kv_tokens=kv_tokens)
     listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
     notes = Patient(sys.stderr)
@@ -61,12 +81,15 @@ def serve(
     def tell(runtime: Runtime) -> None:
         for warning in runtime.warnings:
             notes.write(f"warning: {visible(warning)}\n")
-        notes.write(f"{runtime.card.name} is served at {_address(listener)}\n")
+        notes.write(f"{runtime.card.name} is served at {_address(listener, is_tls=tls is not None)}\n")
 
+    desk = Desk(plan.card, settings)
+    app = application(desk, keys, Files(database, settings))
     try:
-        asyncio.run(serve_until_asked(Desk(plan.card, settings), plan, listener, tell))
+        asyncio.run(serve_until_asked(app, desk, plan, listener, tell, tls=tls))
     finally:
         listener.close()
+        database.close()
         if uds is not None:
             uds.unlink(missing_ok=True)
     return 0
@@ -79,8 +102,8 @@ def _plan(model: str, *, window: int | None, kv_tokens: int | None) -> Plan:
         raise ConfigError(str(error), hint=error.hint) from error
 
 
-def _address(listener: socket.socket) -> str:
+def _address(listener: socket.socket, *, is_tls: bool) -> str:
     if listener.family == socket.AF_UNIX:
         return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    return f"http{'s' if is_tls else ''}://{f'[{host}]' if ':' in host else host}:{port}/v1"

@@ -34,12 +34,15 @@ class Admission:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def ticket(self, tenant: str) -> Ticket:
-        """Return a place, or one in the queue; raises Problem (429) where that is full. It must be closed."""
+    def ticket(self, tenant: str, *, accepted: bool = False) -> Ticket:
+        """Return a place, or one in the queue; raises Problem (429) where that is full. It must be closed.
+
+        accepted: the work was taken on before, so the queue's bound no longer matters.
+        """
         ticket = Ticket(self, tenant)
         if self._running < self.slots:
             self._begin(ticket)
-        elif self.waiting < self.queue:
+        elif accepted or self.waiting < self.queue:
             self._waiting.setdefault(tenant, deque()).append(ticket)
         else:
             wait_s = min(_LONGEST_ADVICE_S, max(1, round(self._mean_s * (self.waiting + 1) / self.slots)))

@@ -16,14 +16,17 @@ from rlm_local import __version__
 from rlm_local.errors import RlmError
 from rlm_local.server.chat import chat_routes
 from rlm_local.server.desk import DIRECT, Desk
-from rlm_local.server.guard import Guard
+from rlm_local.server.files import Files
+from rlm_local.server.files_routes import files_routes
+from rlm_local.server.guard import FAILED, Guard
+from rlm_local.server.keys import Keys
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
 from rlm_local.server.wire import Json
 
 _GONE = 499  # what proxies log for a caller who hung up; nobody reads it
 
 
-def application(desk: Desk) -> ASGIApp:
+def application(desk: Desk, keys: Keys, files: Files) -> ASGIApp:
     """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
     app = FastAPI(
         title="rlm-local",
@@ -59,7 +62,8 @@ def application(desk: Desk) -> ASGIApp:
         own = desk.card.name + (DIRECT if desk.is_direct(name) else "")
         return Json(_model(desk, own, started))
 
-    app.include_router(chat_routes(desk))
+    app.include_router(chat_routes(desk, files))
+    app.include_router(files_routes(files))
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(_: Request, error: RequestValidationError) -> Response:
@@ -83,9 +87,9 @@ def application(desk: Desk) -> ASGIApp:
     @app.exception_handler(Exception)
     async def unforeseen(_: Request, __: Exception) -> Response:
         # Told here, logged by the guard, to whom Starlette raises it again.
-        return _told(HTTPException(500, "the server failed at this request; its log tells where"))
+        return _told(HTTPException(500, FAILED))
 
-    return Guard(app, desk.settings, lambda: True)
+    return Guard(app, desk.settings, keys)
 
 
 def _told(error: HTTPException) -> Response:

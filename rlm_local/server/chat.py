@@ -16,8 +16,10 @@ from rlm_local.grammar import AnswerSchema
 from rlm_local.server.admission import Ticket
 from rlm_local.server.answers import Shape, content_of, reasoning_of
 from rlm_local.server.chat_request import ChatRequest, RunBounds
-from rlm_local.server.conversation import Conversation, engine_messages, read_conversation
-from rlm_local.server.desk import LOCAL, Desk, scope_of
+from rlm_local.server.conversation import Conversation, engine_messages, read_conversation, unique
+from rlm_local.server.desk import Desk, scope_of
+from rlm_local.server.files import Files
+from rlm_local.server.guard import tenant_of
 from rlm_local.server.problem import Problem, problem_body, problem_of
 from rlm_local.server.wire import DONE, STILL_THERE, STILL_THERE_S, EventStream, Json, ended, event, unless_gone
 from rlm_local.types import Answer, JsonObject
@@ -27,7 +29,7 @@ NO_DOCUMENT = "No document came with this conversation, so the model answers by 
 _ROUTE: JsonObject = {"route": "engine"}
 
 
-def chat_routes(desk: Desk) -> APIRouter:
+def chat_routes(desk: Desk, files: Files) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/chat/completions", summary="Answer through a run, or by the engine itself (NAME:direct)")
@@ -35,21 +37,21 @@ def chat_routes(desk: Desk) -> APIRouter:
         direct = desk.is_direct(body.model)
         body.check(direct=direct, model=desk.card.name)
         runtime = desk.runtime
+        tenant = tenant_of(request)
         if direct:
-            return await _direct(desk, body, request, LOCAL)
+            return await _direct(desk, body, request, tenant)
         conversation = read_conversation(body.messages)
         if not conversation.has_documents:
-            return await _direct(desk, body, request, LOCAL, alone=True)
-        if conversation.file_ids:
-            raise Problem(400, "not served: files", code="unsupported_field", param="messages")
+            return await _direct(desk, body, request, tenant, alone=True)
+        brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
+        documents = unique([*conversation.documents, *brought])
+        ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
         bounds = body.rlm or RunBounds()
-        asked = RunRequest(
-            conversation.question, conversation.documents, bounds.limits(), bounds.mode, body.answer_schema()
-        )
+        asked = RunRequest(conversation.question, documents, bounds.limits(), bounds.mode, body.answer_schema())
         if asked.answer_schema is not None:
             AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte
-        shape = Shape.new(desk.card.name, {})
-        ticket = desk.runs.ticket(LOCAL)
+        shape = Shape.new(desk.card.name, ids if brought else {})
+        ticket = desk.runs.ticket(tenant)
         told = _Told(_left_out(conversation))
 
         def run() -> Coroutine[Any, Any, Answer]:

@@ -18,7 +18,6 @@ from rlm_local.types import Answer, Request, Sampling
 
 T = TypeVar("T")
 
-LOCAL = "local"  # the tenant of everybody, where no key was made
 DIRECT = ":direct"  # behind a model's name: the engine itself, no run
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlm_local.server.keys import Keys
 from rlm_local.server.logs import log
 from rlm_local.server.problem import Problem, problem_body
 from rlm_local.server.settings import Settings
@@ -23,17 +24,28 @@ _DRAINED_BYTES = 4 << 30
 UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
 
 
+OPEN = ("/health", "/ready")  # for who watches over the process, with no key of his own
+FAILED = "the server failed at this request; its log tells where"
+LOCAL = "local"  # the tenant of everybody, where no key was made
+
+
+def tenant_of(request: Request) -> str:
+    """Return for whom a request speaks, as the guard has found out."""
+    tenant: str = request.state.tenant
+    return tenant
+
+
 class Guard:
     """ASGI middleware around the whole application.
 
-    is_open: tells whether anybody who reaches us is served, because no key was made. A page in a browser reaches
-    a server on loopback too; so one that is open answers only to loopback's own names, and to no other origin.
+    Once a key was made every caller needs one. Without, whoever reaches us is served as one tenant; a page in a
+    browser reaches a server on loopback too, so we then answer only to loopback's own names and to no other origin.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, is_open: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
         self._app = app
         self._settings = settings
-        self._is_open = is_open
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,30 +62,37 @@ class Guard:
             await send(message)
 
         try:
-            self._check_caller(scope)
+            scope.setdefault("state", {})["tenant"] = self._admit(scope)
             await self._app(scope, body.receive, sending)
-        except HTTPException as error:
-            await Json(problem_body(error), error.status_code, error.headers)(scope, receive, sending)
         except Exception as error:  # the last who can word it; a traceback could hold a document
-            log("failure", path=scope["path"], error=type(error).__name__, at=_place(error))
-            if not begun:
-                told = problem_body(HTTPException(500, "the server failed at this request; its log tells where"))
-                await Json(told, 500)(scope, receive, sending)
+            told = error if isinstance(error, HTTPException) else HTTPException(500, FAILED)
+            if told is not error:
+                log("failure", path=scope["path"], error=type(error).__name__, at=_place(error))
+            if not begun:  # else uvicorn hangs up, which tells that the answer is not whole
+                await Json(problem_body(told), told.status_code, told.headers)(scope, receive, sending)
 
-    def _check_caller(self, scope: Scope) -> None:
-        if not self._is_open():
-            return
+    def _admit(self, scope: Scope) -> str:
+        """Return the caller's tenant. Raises Problem: 401, and 403 for a page of somebody else's."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host = headers.get(b"host", "").lower()
-        name = host if host.endswith("]") else host.rpartition(":")[0] or host
-        by_socket = not scope.get("client")  # over a unix socket there is no such name
-        if name not in _LOOPBACK and not by_socket:
-            raise Problem(
-                403, f"without keys this server answers to {', '.join(_LOOPBACK)} only, not to {name[:100]!r}"
-            )
-        origin = headers.get(b"origin")
-        if origin is not None and origin.partition("://")[2].lower() != host:
-            raise Problem(403, "without keys this server answers to no page of another origin")
+        if not self._keys.exist():
+            _check_page(scope, headers.get(b"host", "").lower(), headers.get(b"origin"))
+            return LOCAL
+        kind, _, secret = headers.get(b"authorization", "").partition(" ")
+        tenant = self._keys.tenant_of(secret.strip()) if kind.lower() == "bearer" else None
+        if tenant is None and scope["path"] not in OPEN:
+            # One sentence for no key, a wrong one and one that was revoked.
+            said = "this server wants a valid key: Authorization: Bearer KEY"
+            raise Problem(401, said, code="invalid_api_key")
+        return tenant or LOCAL
+
+
+def _check_page(scope: Scope, host: str, origin: str | None) -> None:
+    name = host if host.endswith("]") else host.rpartition(":")[0] or host
+    by_socket = not scope.get("client")  # over a unix socket there is no such name
+    if name not in _LOOPBACK and not by_socket:
+        raise Problem(403, f"without keys this server is {' or '.join(_LOOPBACK)} only, not {name[:100]!r}")
+    if origin is not None and origin.partition("://")[2].lower() != host:
+        raise Problem(403, "without keys this server answers to no page of another origin")
 
 
 class _Body:

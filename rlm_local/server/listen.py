@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import ssl
 from contextlib import suppress
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -22,6 +24,28 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A certificate and its key, which were read once and fit each other."""
+
+    certificate: Path
+    key: Path
+
+
+def read_tls(certificate: Path | None, key: Path | None) -> Tls | None:
+    """Return both, or None for neither. Raises ConfigError for one without the other, and what cannot be used."""
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigError("--tls-cert and --tls-key go together; name both")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        said = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"{certificate} and {key} cannot be used for TLS: {said}") from error
+    return Tls(certificate, key)
 
 
 def listen_tcp(host: str, port: int) -> socket.socket:

@@ -10,28 +10,37 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from rlm_local.connection import ending_stalled
 from rlm_local.errors import RlmError
 from rlm_local.runtime import Plan, Runtime, start_runtime
-from rlm_local.server.app import application
 from rlm_local.server.desk import Desk
-from rlm_local.server.listen import BACKLOG
+from rlm_local.server.listen import BACKLOG, Tls
 from rlm_local.server.logs import log
+from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
 
 _LAST_WORDS_S = 5  # for answers that were ended to reach their readers
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-async def serve(desk: Desk, plan: Plan, listener: socket.socket, on_ready: Callable[[Runtime], None]) -> None:
+async def serve(
+    app: ASGIApp,
+    desk: Desk,
+    plan: Plan,
+    listener: socket.socket,
+    on_ready: Callable[[Runtime], None],
+    *,
+    tls: Tls | None = None,
+) -> None:
     """Serve until a signal asks for the end, and return when nothing of ours runs any more.
 
     /health answers at once, the rest when the model is loaded; on_ready is called then. The first SIGTERM, SIGINT
     or SIGHUP stops gracefully: no new work, drain_s for what is under way, then it is ended. The second one ends
     the process at once; engine and jails die with it. Raises what start_runtime raises.
     """
-    http = _Http(desk)
+    http = _Http(app, desk.settings, tls)
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     asked_to_stop = _on_signal()
     working = asyncio.create_task(_work(desk, plan, asked_to_stop, on_ready, http))
@@ -89,11 +98,10 @@ def _on_signal() -> asyncio.Event:
 class _Http(uvicorn.Server):
     """uvicorn without hands on the signals: they are ours."""
 
-    def __init__(self, desk: Desk) -> None:
-        settings = desk.settings
+    def __init__(self, app: ASGIApp, settings: Settings, tls: Tls | None = None) -> None:
         super().__init__(
             uvicorn.Config(
-                application(desk),
+                app,
                 http=ending_stalled(settings.stalled_s),
                 ws="none",
                 access_log=False,
@@ -104,6 +112,8 @@ class _Http(uvicorn.Server):
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=round(settings.drain_s) + _LAST_WORDS_S,
                 backlog=BACKLOG,
+                ssl_certfile=tls and tls.certificate,
+                ssl_keyfile=tls and tls.key,
             )
         )
 

@@ -16,12 +16,16 @@ class Settings:
     max_direct: int = 64  # requests to the engine itself, at once
     max_queue: int = 64  # that wait for a place, of each of the two
     max_body_bytes: int = 32 * MIB  # of one JSON body
+    max_file_bytes: int = 256 * MIB  # of one uploaded file
+    max_documents_bytes: int = 256 * MIB  # of all files of one run
+    max_files: int = 1_000  # that a tenant keeps
     body_piece_s: float = 30.0  # until the next piece of a body
     stalled_s: float = 60.0  # a reader that leaves its answer lying for so long is cut
     drain_s: float = 30.0  # that work under way is given to finish when the server stops
 
     def __post_init__(self) -> None:
-        for name, low in (("max_runs", 1), ("max_direct", 1), ("max_queue", 0), ("max_body_bytes", 1024)):
+        least = {"max_runs": 1, "max_direct": 1, "max_queue": 0, "max_body_bytes": 1024, "max_file_bytes": 1}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low}")
         for name in ("body_piece_s", "stalled_s", "drain_s"):

@@ -17,7 +17,7 @@ from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
     [
         (["--model", "gpt-4o"], "no model is named 'gpt-4o'"),
         (["--model", "smollm2-135m"], "is not pulled"),
-        (["--host", "0.0.0.0"], "only loopback is served"),
+        (["--host", "0.0.0.0"], "without keys and TLS only loopback is served"),
         (["--max-runs", "0"], "max_runs is 0"),
     ],
 )

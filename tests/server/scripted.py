@@ -18,7 +18,11 @@ from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.ports import Recorder
 from rlm_local.prompts import load_profile
+from rlm_local.server.app import application
+from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
+from rlm_local.server.files import Files
+from rlm_local.server.keys import Keys
 from rlm_local.server.listen import listen_unix
 from rlm_local.server.serve import _Http
 from rlm_local.testing import ScriptedEngine, ScriptedRepl
@@ -89,11 +93,11 @@ class PausedEngine(ScriptedEngine):
 class Served:
     """A running server, spoken to over its own unix socket."""
 
-    def __init__(self, desk: Desk, runtime: ScriptedRuntime, socket: Path, http: Any) -> None:
+    def __init__(self, desk: Desk, runtime: ScriptedRuntime, socket: Path, keys: Keys) -> None:
         self.desk = desk
+        self.keys = keys
         self.runtime = runtime
         self.socket = socket
-        self.http = http
         self.client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=30
         )
@@ -127,7 +131,7 @@ def chat_body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value is not None}
 
 
-async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], *, within_s: float = 120.0) -> None:
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 what is waited for happens in another task
             await asyncio.sleep(0.005)
@@ -136,9 +140,11 @@ async def until(condition: Callable[[], Any], *, within_s: float = 20.0) -> None
 @asynccontextmanager
 async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Served]:
     socket = folder / "s"
-    http = _Http(desk)
+    database = Database(folder / "state")
+    keys = Keys(database)
+    http = _Http(application(desk, keys, Files(database, desk.settings)), desk.settings)
     running = asyncio.create_task(http.serve(sockets=[listen_unix(socket)]))
-    served = Served(desk, runtime, socket, http)
+    served = Served(desk, runtime, socket, keys)
     try:
         yield served
     finally:
@@ -146,3 +152,4 @@ async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Serve
         http.should_exit = True
         await desk.stop(0.01)
         await running
+        database.close()

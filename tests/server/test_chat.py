@@ -163,8 +163,8 @@ async def test_a_caller_who_hangs_up_ends_what_was_done_for_him(serve: Serve, mo
     asking = asyncio.create_task(served.client.post("/v1/chat/completions", json=chat_body(model=model, stream=stream)))
     await until(lambda: served.engine.held == 1)
     asking.cancel()
-    await until(lambda: not served.engine.held and not served.runtime.open_jails, within_s=5)
-    await until(lambda: not served.desk.runs.running + served.desk.direct.running, within_s=5)
+    await until(lambda: not served.engine.held and not served.runtime.open_jails)
+    await until(lambda: not served.desk.runs.running + served.desk.direct.running)
 
 
 async def test_a_caller_who_hangs_up_in_the_queue_leaves_it(serve: Serve) -> None:

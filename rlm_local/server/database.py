@@ -1,0 +1,95 @@
+"""What a server must not forget, in one SQLite file: keys, files and runs."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from pathlib import Path
+from typing import TypeAlias
+
+from rlm_local.errors import ConfigError, RlmError
+
+Value: TypeAlias = str | int | float | bytes | None
+VERSION = 1
+_SCHEMA = """
+CREATE TABLE keys (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,
+    created INTEGER NOT NULL, revoked INTEGER
+);
+CREATE TABLE files (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, name TEXT NOT NULL, purpose TEXT NOT NULL,
+    bytes INTEGER NOT NULL, created INTEGER NOT NULL
+);
+CREATE INDEX files_of ON files (tenant, created DESC, id);
+"""
+
+
+class Database:
+    """One connection for all threads. A write is on the disk when it returns. Raises RlmError for what SQLite cannot.
+
+    folder: made with mode 0700 where it is not; everything that a server keeps is below it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path = folder / "server.db"
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # its companions get the mode that it has
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = FULL")
+            self._prepare(path)
+        except (OSError, sqlite3.Error) as error:
+            raise RlmError(f"the server's records in {folder} cannot be opened: {error}") from error
+
+    def write(self, statement: str, *values: Value) -> int:
+        """Do one statement and return how many rows it changed."""
+        with self._lock:
+            try:
+                return self._connection.execute(statement, values).rowcount
+            except sqlite3.Error as error:
+                raise RlmError(f"the server's records cannot be written: {error}") from error
+
+    def rows(self, query: str, *values: Value) -> list[sqlite3.Row]:
+        with self._lock:
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise RlmError(f"the server's records cannot be read: {error}") from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def _prepare(self, path: Path) -> None:
+        self._connection.execute("BEGIN IMMEDIATE")  # of two that begin at once, one makes the tables
+        (found,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if found == 0:
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._connection.execute("COMMIT")
+        if found not in (0, VERSION):
+            raise RlmError(f"{path} has version {found}, this build reads {VERSION}; use the rlm-local that wrote it")
+
+
+def claim(folder: Path) -> int:
+    """Return a descriptor that keeps other servers off this folder for as long as it is open.
+
+    Raises ConfigError when another server has it.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(folder / "server.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        raise ConfigError(
+            f"another server keeps its files and runs in {folder}", hint="stop it, or name another folder with --state"
+        ) from error
+    return lock

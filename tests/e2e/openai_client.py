@@ -1,0 +1,101 @@
+"""Run by test_openai_client.py in an environment of its own: what the official client does with our server.
+
+    python openai_client.py BASE_URL KEY REVOKED_KEY MODEL DOCUMENT
+
+Prints one JSON object: what was seen, by the name of what was tried.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import openai
+
+base_url, key, revoked, model = sys.argv[1:5]
+document = Path(sys.argv[5])
+client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=300)
+seen = {"version": openai.__version__}
+question = "What does mooring cost a night?"
+bounds = {"rlm": {"max_turns": 3, "max_seconds": 300}}
+
+
+def error_of(call):
+    try:
+        call()
+    except openai.APIError as error:
+        return type(error).__name__
+    return "no error"
+
+
+seen["models"] = [each.id for each in client.models.list()]
+seen["model"] = client.models.retrieve(model).id
+
+with document.open("rb") as file:
+    made = client.files.create(file=file, purpose="user_data")
+seen["file"] = [made.object, made.bytes, made.filename]
+seen["listed"] = [each.id for each in client.files.list()] == [made.id]
+seen["retrieved"] = client.files.retrieve(made.id).id == made.id
+seen["content"] = client.files.content(made.id).read() == document.read_bytes()
+
+parts = [{"type": "file", "file": {"file_id": made.id}}, {"type": "text", "text": question}]
+whole = client.chat.completions.create(
+    model=model, messages=[{"role": "user", "content": parts}], extra_body=bounds, temperature=0
+)
+message = whole.choices[0].message
+seen["whole"] = {
+    "has_content": bool(message.content),
+    "has_reasoning": bool(message.reasoning_content),
+    "finish": whole.choices[0].finish_reason,
+    "total": whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens > 0,
+    "cached": whole.usage.prompt_tokens_details.cached_tokens >= 0,
+    "cites": [each.file_citation["file_id"] for each in message.annotations[:1]] in ([], [made.id]),
+}
+
+text, reasoning, usage, finish = "", "", None, None
+for chunk in client.chat.completions.create(
+    model=model,
+    messages=[{"role": "user", "content": parts}],
+    stream=True,
+    stream_options={"include_usage": True},
+    extra_body=bounds,
+):
+    usage = chunk.usage or usage
+    for choice in chunk.choices:
+        text += choice.delta.content or ""
+        reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+        finish = choice.finish_reason or finish
+seen["stream"] = {
+    "same_text": text == message.content,
+    "has_reasoning": "turn 1" in reasoning,
+    "usage": usage.total_tokens > 0,
+    "finish": finish,
+}
+
+schema = {
+    "type": "object",
+    "properties": {"days": {"type": "integer"}, "word": {"enum": ["yes", "no"]}},
+    "required": ["days", "word"],
+    "additionalProperties": False,
+}
+form = {"type": "json_schema", "json_schema": {"name": "stay", "schema": schema, "strict": True}}
+short = {"model": f"{model}:direct", "messages": [{"role": "user", "content": "How long?"}], "max_tokens": 60}
+direct = client.chat.completions.create(**short, response_format=form, temperature=0)
+seen["structured"] = sorted(json.loads(direct.choices[0].message.content))
+pieces = [c.choices[0].delta.content or "" for c in client.chat.completions.create(**short, stream=True) if c.choices]
+seen["direct_stream"] = len([piece for piece in pieces if piece]) > 1
+
+seen["errors"] = {
+    "400 unknown field": error_of(lambda: client.chat.completions.create(**short, extra_body={"colour": "red"})),
+    "400 tools": error_of(lambda: client.chat.completions.create(**short, tools=[])),
+    "401 wrong": error_of(lambda: client.with_options(api_key="rlm-wrong").models.list()),
+    "401 revoked": error_of(lambda: client.with_options(api_key=revoked).models.list()),
+    "404 model": error_of(lambda: client.chat.completions.create(**{**short, "model": "gpt-4o"})),
+    "404 file": error_of(lambda: client.files.retrieve("file-0")),
+    "413": error_of(
+        lambda: client.chat.completions.create(
+            model=model, messages=[{"role": "user", "content": "x" * (33 << 20)}, {"role": "user", "content": "?"}]
+        )
+    ),
+}
+seen["deleted"] = client.files.delete(made.id).deleted
+print(json.dumps(seen))
