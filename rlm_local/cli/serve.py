@@ -26,7 +26,7 @@ DEFAULT_PORT = 8000
 @click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), default=None, help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), default=None, help="Its key, PEM.")
-@click.option("--state", type=click.Path(path_type=Path), default=None, help="Where files and keys are kept.")
+@click.option("--state", type=click.Path(path_type=Path), default=None, help="Where files, keys and runs are kept.")
 @click.option("--max-runs", type=int, default=4, show_default=True, help="Runs at once.")
 @click.option("--max-queue", type=int, default=64, show_default=True, help="Runs that wait; more get a 429.")
 @click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
@@ -59,6 +59,7 @@ def serve(
     from rlm_local.server.files import Files
     from rlm_local.server.keys import Keys
     from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix, read_tls
+    from rlm_local.server.runs import Runs
     from rlm_local.server.serve import serve as serve_until_asked
     from rlm_local.server.settings import Settings
 
@@ -81,10 +82,14 @@ def serve(
     def tell(runtime: Runtime) -> None:
         for warning in runtime.warnings:
             notes.write(f"warning: {visible(warning)}\n")
+        if left := runs.go_on():
+            notes.write(f"{left} run{'s' if left > 1 else ''} of an earlier server go on\n")
         notes.write(f"{runtime.card.name} is served at {_address(listener, is_tls=tls is not None)}\n")
 
     desk = Desk(plan.card, settings)
-    app = application(desk, keys, Files(database, settings))
+    files = Files(database, settings)
+    runs = Runs(desk, database, files)
+    app = application(desk, keys, files, runs)
     try:
         asyncio.run(serve_until_asked(app, desk, plan, listener, tell, tls=tls))
     finally:

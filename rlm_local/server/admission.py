@@ -22,6 +22,7 @@ class Admission:
     def __init__(self, *, slots: int, queue: int) -> None:
         self.slots = slots
         self.queue = queue
+        self.refused = 0
         self._running = 0
         self._waiting: dict[str, deque[Ticket]] = {}  # by tenant; the first of them is next
         self._mean_s = 5.0  # that a place was held, the last ones counting most
@@ -45,6 +46,7 @@ class Admission:
         elif accepted or self.waiting < self.queue:
             self._waiting.setdefault(tenant, deque()).append(ticket)
         else:
+            self.refused += 1
             wait_s = min(_LONGEST_ADVICE_S, max(1, round(self._mean_s * (self.waiting + 1) / self.slots)))
             raise Problem(
                 429,

@@ -16,17 +16,20 @@ from rlm_local import __version__
 from rlm_local.errors import RlmError
 from rlm_local.server.chat import chat_routes
 from rlm_local.server.desk import DIRECT, Desk
+from rlm_local.server.docs import add_docs
 from rlm_local.server.files import Files
 from rlm_local.server.files_routes import files_routes
 from rlm_local.server.guard import FAILED, Guard
 from rlm_local.server.keys import Keys
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
+from rlm_local.server.runs import Runs
+from rlm_local.server.runs_routes import runs_routes
 from rlm_local.server.wire import Json
 
 _GONE = 499  # what proxies log for a caller who hung up; nobody reads it
 
 
-def application(desk: Desk, keys: Keys, files: Files) -> ASGIApp:
+def application(desk: Desk, keys: Keys, files: Files, runs: Runs) -> ASGIApp:
     """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
     app = FastAPI(
         title="rlm-local",
@@ -52,6 +55,11 @@ def application(desk: Desk, keys: Keys, files: Files) -> ASGIApp:
         }
         return Json(told, 200 if desk.state == "ready" else 503)
 
+    @app.get("/metrics", summary="What was answered and what is under way, for Prometheus")
+    async def metrics() -> Response:
+        text = desk.metrics.text({"run": desk.runs, "direct": desk.direct})
+        return Response(text, media_type="text/plain; version=0.0.4")
+
     @app.get("/v1/models", summary="The model, through runs and by itself")
     async def models() -> Response:
         names = (desk.card.name, desk.card.name + DIRECT)
@@ -64,6 +72,8 @@ def application(desk: Desk, keys: Keys, files: Files) -> ASGIApp:
 
     app.include_router(chat_routes(desk, files))
     app.include_router(files_routes(files))
+    app.include_router(runs_routes(desk, runs))
+    add_docs(app)
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(_: Request, error: RequestValidationError) -> Response:

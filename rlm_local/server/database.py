@@ -23,6 +23,12 @@ CREATE TABLE files (
     bytes INTEGER NOT NULL, created INTEGER NOT NULL
 );
 CREATE INDEX files_of ON files (tenant, created DESC, id);
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, tenant TEXT NOT NULL, model TEXT NOT NULL, question TEXT NOT NULL, state TEXT NOT NULL,
+    attempt INTEGER NOT NULL, created REAL NOT NULL, started REAL, ended REAL, outcome TEXT, body TEXT NOT NULL
+);
+CREATE INDEX runs_of ON runs (tenant, created DESC, id);
+CREATE INDEX runs_in ON runs (state, created);
 """
 
 

@@ -11,6 +11,7 @@ from rlm_local.cards import Card
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime
 from rlm_local.server.admission import Admission, Ticket
+from rlm_local.server.metrics import Metrics
 from rlm_local.server.problem import RESTART_S, Problem
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
@@ -29,6 +30,7 @@ class Desk:
         self.settings = settings
         self.runs = Admission(slots=settings.max_runs, queue=settings.max_queue)
         self.direct = Admission(slots=settings.max_direct, queue=settings.max_queue)
+        self.metrics = Metrics()
         self._runtime: Runtime | None = None
         self._is_stopping = False
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -65,13 +67,17 @@ class Desk:
 
         async def work() -> Answer:
             async with ticket:
-                scope = scope_of(ticket.tenant)
-                return await self.runtime.ask(request, recorder, scope=scope, sampling=sampling)
+                return await self.ask(ticket.tenant, request, recorder, sampling)
 
         try:
             return await self.under_way(work())
         finally:
             ticket.close()  # work that is cancelled before its first step has not done it
+
+    async def ask(self, tenant: str, request: Request, recorder: Recorder, sampling: Sampling | None = None) -> Answer:
+        """Answer a request now, in its tenant's scope, and count it."""
+        run = self.runtime.ask(request, recorder, scope=scope_of(tenant), sampling=sampling)
+        return await self.metrics.counted(run)
 
     async def under_way(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that ends when we are cancelled, or, with a Problem (503), when the server stops."""

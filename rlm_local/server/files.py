@@ -118,7 +118,7 @@ class Files:
             raise
         return file
 
-    def list(
+    def page(
         self, tenant: str, most: int, *, after: str | None, purpose: str | None, newest_first: bool
     ) -> list[StoredFile]:
         """Return at most so many files, those behind `after` in this order. Raises Problem (404) where that is none."""

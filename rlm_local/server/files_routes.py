@@ -57,7 +57,7 @@ def files_routes(files: Files) -> APIRouter:
     @router.get("/v1/files", summary="Your files")
     async def listed(request: Request, page: Annotated[Page, Query()]) -> Response:
         tenant, most = tenant_of(request), page.limit + 1  # one more tells whether there are more
-        found = files.list(tenant, most, after=page.after, purpose=page.purpose, newest_first=page.order == "desc")
+        found = files.page(tenant, most, after=page.after, purpose=page.purpose, newest_first=page.order == "desc")
         shown = found[: page.limit]
         told: dict[str, Any] = {"object": "list", "data": [file.as_object() for file in shown]}
         ends = {"first_id": shown[0].id if shown else None, "last_id": shown[-1].id if shown else None}

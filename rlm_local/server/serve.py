@@ -46,7 +46,7 @@ async def serve(
     working = asyncio.create_task(_work(desk, plan, asked_to_stop, on_ready, http))
     try:
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
+        if not working.done() and desk.state != "stopping":
             raise RlmError("the HTTP server ended by itself")
         await working
     finally:
@@ -112,8 +112,8 @@ class _Http(uvicorn.Server):
                 timeout_keep_alive=75,
                 timeout_graceful_shutdown=round(settings.drain_s) + _LAST_WORDS_S,
                 backlog=BACKLOG,
-                ssl_certfile=tls and tls.certificate,
-                ssl_keyfile=tls and tls.key,
+                ssl_certfile=tls.certificate if tls else None,
+                ssl_keyfile=tls.key if tls else None,
             )
         )
 

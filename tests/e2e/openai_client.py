@@ -13,10 +13,10 @@ import openai
 
 base_url, key, revoked, model = sys.argv[1:5]
 document = Path(sys.argv[5])
-client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=300)
+client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=900)
 seen = {"version": openai.__version__}
 question = "What does mooring cost a night?"
-bounds = {"rlm": {"max_turns": 3, "max_seconds": 300}}
+bounds = {"rlm": {"max_turns": 2, "max_seconds": 1200}}
 
 
 def error_of(call):
@@ -73,8 +73,8 @@ seen["stream"] = {
 
 schema = {
     "type": "object",
-    "properties": {"days": {"type": "integer"}, "word": {"enum": ["yes", "no"]}},
-    "required": ["days", "word"],
+    "properties": {"unit": {"enum": ["day", "week"]}},
+    "required": ["unit"],
     "additionalProperties": False,
 }
 form = {"type": "json_schema", "json_schema": {"name": "stay", "schema": schema, "strict": True}}

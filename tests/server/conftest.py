@@ -29,7 +29,6 @@ async def serve(card: Card, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]
             if not isinstance(replies, ScriptedEngine):
                 engine = ScriptedEngine(replies, window_tokens=32_000)
             desk, runtime = Desk(card, Settings(**settings)), ScriptedRuntime(card, engine)
-            desk.open(runtime)
             return await stack.enter_async_context(serving(desk, runtime, tmp_path))
 
         yield start

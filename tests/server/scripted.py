@@ -16,6 +16,7 @@ import httpx
 from rlm_local.cards import Card
 from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join
+from rlm_local.events import DocumentInfo, RunStarted
 from rlm_local.ports import Recorder
 from rlm_local.prompts import load_profile
 from rlm_local.server.app import application
@@ -24,6 +25,7 @@ from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
 from rlm_local.server.keys import Keys
 from rlm_local.server.listen import listen_unix
+from rlm_local.server.runs import Runs
 from rlm_local.server.serve import _Http
 from rlm_local.testing import ScriptedEngine, ScriptedRepl
 from rlm_local.types import Answer, Completion, Reply, Request, Sampling
@@ -60,6 +62,7 @@ class ScriptedRuntime:
         self.asked.append(Asked(request, scope, sampling))
         corpus = join(request.documents)
         self.open_jails += 1
+        recorder.write(_started(request))
         try:
             return await run_node(
                 request,
@@ -71,6 +74,22 @@ class ScriptedRuntime:
             )
         finally:
             self.open_jails -= 1
+
+
+def _started(request: Request) -> RunStarted:
+    documents = tuple(DocumentInfo(each.name, len(each.text), "0" * 64) for each in request.documents)
+    return RunStarted(
+        question=request.question,
+        model=MODEL,
+        weights_sha256="0" * 64,
+        profile="small",
+        documents=documents,
+        limits=request.limits,
+        grammar=request.grammar,
+        answer_schema=request.answer_schema,
+        window_tokens=32_000,
+        version="0",
+    )
 
 
 class PausedEngine(ScriptedEngine):
@@ -142,7 +161,12 @@ async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Serve
     socket = folder / "s"
     database = Database(folder / "state")
     keys = Keys(database)
-    http = _Http(application(desk, keys, Files(database, desk.settings)), desk.settings)
+    files = Files(database, desk.settings)
+    runs = Runs(desk, database, files)
+    if runtime is not None:
+        desk.open(runtime)
+        runs.go_on()
+    http = _Http(application(desk, keys, files, runs), desk.settings)
     running = asyncio.create_task(http.serve(sockets=[listen_unix(socket)]))
     served = Served(desk, runtime, socket, keys)
     try:

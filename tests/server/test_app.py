@@ -13,7 +13,7 @@ import pytest
 from rlm_local.cards import Card
 from rlm_local.server.desk import Desk
 from rlm_local.server.settings import Settings
-from tests.server.scripted import MODEL, chat_body, serving
+from tests.server.scripted import FINAL, LOOK, MODEL, chat_body, serving
 
 Serve = Callable[..., Any]
 CHAT = "/v1/chat/completions"
@@ -35,6 +35,17 @@ async def test_a_server_that_still_loads_lives_and_is_not_ready(card: Card, tmp_
         assert (ready.status_code, ready.json()["status"]) == (503, "loading")
         assert (await served.client.get("/v1/models")).status_code == 200
         assert (await served.chat(status=503))["error"]["code"] == "loading"
+
+
+async def test_metrics_count_runs_and_tokens_and_name_no_tenant(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    await served.chat()
+    lines = (await served.client.get("/metrics")).text.splitlines()
+    assert 'rlm_runs_total{outcome="confirmed"} 1' in lines
+    assert 'rlm_run_tokens_total{of="completion"} 20' in lines
+    assert "rlm_run_seconds_count 1" in lines
+    assert 'rlm_places{work="run"} 4' in lines
+    assert "local" not in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +158,17 @@ def _hostile(rng: random.Random, number: int) -> bytes:
         cut = rng.randrange(len(raw))
         raw = raw[:cut] + bytes([rng.randrange(256)]) + raw[cut + rng.randint(0, 3) :]
     return raw
+
+
+async def test_the_documentation_loads_nothing_from_elsewhere(serve: Serve) -> None:
+    served = await serve()
+    response = await served.client.get("/docs")
+    assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self'")
+    assert "http://" not in response.text
+    assert "https://" not in response.text
+    assert "<script" not in response.text
+    document = (await served.client.get("/openapi.json")).json()
+    for path in ("/v1/chat/completions", "/v1/files", "/v1/rlm/runs", "/v1/rlm/runs/{run_id}/events", "/metrics"):
+        assert path in document["paths"]
+        assert f"<code>{path}</code>" in response.text
+    assert (await served.client.get("/docs.css")).headers["content-type"].startswith("text/css")

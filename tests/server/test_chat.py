@@ -179,6 +179,17 @@ async def test_a_caller_who_hangs_up_in_the_queue_leaves_it(serve: Serve) -> Non
     assert (await first)["rlm"]["confirmed"]
 
 
+async def test_a_reader_who_stops_reading_is_cut_off(serve: Serve) -> None:
+    served = await serve(["word " * 100_000], stalled_s=0.1)
+    _, writer = await asyncio.open_unix_connection(served.socket, limit=1024)  # which takes in no more by itself
+    body = json.dumps(chat_body(model=f"{MODEL}:direct", stream=True)).encode()
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    await until(lambda: served.engine.completions)
+    await until(lambda: not served.desk.direct.running)
+    writer.close()
+
+
 async def test_an_engine_that_is_gone_is_a_503_and_in_a_stream_an_error(serve: Serve) -> None:
     gone = EngineUnavailable("the engine was killed")
     served = await serve([gone, LOOK, gone, gone])

@@ -165,5 +165,5 @@ def test_what_an_upload_left_when_its_server_died_is_swept_and_files_stay(tmp_pa
             os.close(incoming._fd)
     database.close()
     again = Files(Database(tmp_path), settings)
-    (file,) = again.list("a", 10, after=None, purpose=None, newest_first=True)
+    (file,) = again.page("a", 10, after=None, purpose=None, newest_first=True)
     assert [path.name for path in (tmp_path / "files").iterdir()] == [file.id]

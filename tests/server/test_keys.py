@@ -30,7 +30,13 @@ async def test_from_the_first_key_on_every_caller_needs_one_that_is_valid(serve:
     key, secret = served.keys.add("ada", None)
     refused = [
         await served.client.get("/v1/models", headers=headers)
-        for headers in ({}, bearer("rlm-wrong"), bearer(""), {"Authorization": secret}, bearer(secret + "x"))
+        for headers in (
+            {},
+            bearer("rlm-wrong"),
+            {"Authorization": "Bearer"},
+            {"Authorization": secret},
+            bearer(secret + "x"),
+        )
     ]
     assert (await served.client.get("/v1/models", headers=bearer(secret))).status_code == 200
     # A name that only an open server minds, and an origin: whoever has a key may come from anywhere.

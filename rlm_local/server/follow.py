@@ -1,0 +1,34 @@
+"""A trace file read on as it grows: how a run that others work on is followed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+
+class TraceReader:
+    """Reads a trace file on, line by line, as it grows; it need not be there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._number = 0
+
+    def lines(self) -> list[tuple[int, bytes]]:
+        """Return the whole lines that have come since the last call, each with its number."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                *whole, _ = file.read().split(b"\n")
+        except FileNotFoundError:
+            return []
+        first = self._number
+        self._number += len(whole)
+        self._offset += sum(len(line) + 1 for line in whole)
+        return list(enumerate(whole, start=first))
+
+
+def event_name(line: bytes) -> bytes:
+    """Return which event a line of a trace tells of."""
+    name: str = json.loads(line).get("event", "event")
+    return name.encode()

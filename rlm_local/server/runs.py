@@ -1,0 +1,290 @@
+"""Runs that outlive their caller, and the server: rows in SQLite, their events in trace files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+import sqlite3
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from rlm_local.errors import RlmError
+from rlm_local.events import Event
+from rlm_local.server.admission import Ticket
+from rlm_local.server.answers import citation_of, told_of, usage_of
+from rlm_local.server.database import Database
+from rlm_local.server.desk import Desk
+from rlm_local.server.files import Files
+from rlm_local.server.follow import TraceReader, event_name
+from rlm_local.server.guard import FAILED
+from rlm_local.server.logs import log
+from rlm_local.server.problem import Problem, problem_body, problem_of
+from rlm_local.server.run_request import RunBody
+from rlm_local.server.wire import STILL_THERE, STILL_THERE_S, encoded, event
+from rlm_local.trace import TraceWriter
+from rlm_local.types import Answer, JsonObject, Request
+
+_EVENT_ID = re.compile(r"(\d{1,9})\.(\d{1,9})")  # attempt, and the event's number in it
+_COLUMNS = "id, tenant, model, question, state, attempt, created, started, ended, outcome"
+
+
+class RunState(StrEnum):
+    QUEUED = "queued"  # also after a restart, until its turn comes again
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def has_ended(self) -> bool:
+        return self not in (RunState.QUEUED, RunState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    id: str
+    tenant: str
+    model: str
+    question: str
+    state: RunState
+    attempt: int  # 1, and one more for each time that a server ended before the run did
+    created: float
+    started: float | None
+    ended: float | None
+    outcome: JsonObject  # {"answer": ...} or {"error": ...} once it has ended
+
+    def as_object(self) -> JsonObject:
+        return {
+            "id": self.id,
+            "object": "rlm.run",
+            "status": self.state.value,
+            "model": self.model,
+            "question": self.question,
+            "attempt": self.attempt,
+            "created_at": int(self.created),
+            "started_at": None if self.started is None else int(self.started),
+            "ended_at": None if self.ended is None else int(self.ended),
+            "answer": self.outcome.get("answer"),
+            "error": self.outcome.get("error"),
+        }
+
+
+@dataclass
+class _Live:
+    """A run that this process works on."""
+
+    task: asyncio.Task[None] | None = None
+    is_cancelled: bool = False  # by its owner; otherwise it goes on with the next server
+    news: asyncio.Event = field(default_factory=asyncio.Event)  # another one after each event
+
+    def tell(self) -> None:
+        told, self.news = self.news, asyncio.Event()
+        told.set()
+
+
+class _Recorder:
+    """Keeps a run's events in its trace file, and wakes those who read it."""
+
+    def __init__(self, writer: TraceWriter, live: _Live) -> None:
+        self._writer = writer
+        self._live = live
+
+    def write(self, event: Event) -> None:
+        self._writer.write(event)
+        self._live.tell()
+
+
+class Runs:
+    """All runs of all tenants. Whoever asks for another's is told what he is told for one that is not there."""
+
+    def __init__(self, desk: Desk, database: Database, files: Files) -> None:
+        self._desk = desk
+        self._database = database
+        self._files = files
+        self._folder = database.folder / "runs"
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._live: dict[str, _Live] = {}
+        # Whoever worked on these is gone: a folder has one server.
+        waiting, working = RunState.QUEUED.value, RunState.RUNNING.value
+        database.write("UPDATE runs SET state = ?, started = NULL WHERE state = ?", waiting, working)
+
+    def start(self, tenant: str, body: RunBody) -> Run:
+        """Accept a run: from now on it survives everything but its owner. Raises Problem for what cannot begin."""
+        body.check()
+        self._files.check(tenant, body.file_ids)
+        ticket = self._desk.runs.ticket(tenant)
+        run_id = f"run-{secrets.token_hex(12)}"
+        try:
+            self._database.write(
+                "INSERT INTO runs (id, tenant, model, question, state, attempt, created, body) "
+                "VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
+                *(run_id, tenant, self._desk.card.name, body.question, RunState.QUEUED.value, time.time()),
+                encoded(body.model_dump(by_alias=True, exclude_unset=True)).decode(),
+            )
+        except RlmError:
+            ticket.close()
+            raise
+        self._begin(run_id, ticket)
+        return self.find(tenant, run_id)
+
+    def go_on(self) -> int:
+        """Work on every run that an earlier server has left, and return how many there were."""
+        query = "SELECT id, tenant FROM runs WHERE state = ? AND model = ? ORDER BY created, id"
+        left = self._database.rows(query, RunState.QUEUED.value, self._desk.card.name)
+        for row in left:
+            self._begin(row["id"], self._desk.runs.ticket(row["tenant"], accepted=True))
+        return len(left)
+
+    def find(self, tenant: str, run_id: str) -> Run:
+        """Raises Problem (404)."""
+        found = self._database.rows(f"SELECT {_COLUMNS} FROM runs WHERE id = ? AND tenant = ?", run_id, tenant)
+        if not found:
+            raise Problem(404, "there is no such run", code="not_found")
+        return _run(found[0])
+
+    def page(self, tenant: str, most: int, *, after: str | None, state: RunState | None) -> list[Run]:
+        """Return at most so many runs, the newest first, those behind `after`. Raises Problem (404) for no such run."""
+        query = f"SELECT {_COLUMNS} FROM runs WHERE tenant = ?1 AND coalesce(state = ?2, 1)"
+        values: list[str | int | None] = [tenant, None if state is None else state.value, most]
+        if after is not None:
+            values.append(self.find(tenant, after).id)
+            query += " AND (created, id) < (SELECT created, id FROM runs WHERE id = ?4)"
+        return [_run(row) for row in self._database.rows(f"{query} ORDER BY created DESC, id DESC LIMIT ?3", *values)]
+
+    async def cancel(self, tenant: str, run_id: str) -> Run:
+        """End a run and return it, ended; one that had ended stays as it is. Raises Problem (404)."""
+        self.find(tenant, run_id)
+        live = self._live.get(run_id)
+        if live is not None and live.task is not None:
+            live.is_cancelled = True
+            live.task.cancel()
+            await asyncio.wait({live.task})
+        elif not self.find(tenant, run_id).state.has_ended:  # it waits for a server with another model
+            self._end(run_id, RunState.CANCELLED, {})
+        return self.find(tenant, run_id)
+
+    def delete(self, tenant: str, run_id: str) -> None:
+        """Forget a run that has ended, with its events. Raises Problem: 404, and 409 while it goes on."""
+        if not self.find(tenant, run_id).state.has_ended:
+            raise Problem(409, "the run goes on; cancel it first", code="not_ended")
+        self._database.write("DELETE FROM runs WHERE id = ? AND tenant = ?", run_id, tenant)
+        self._trace(run_id).unlink(missing_ok=True)
+
+    async def events(self, tenant: str, run_id: str, last_id: str) -> AsyncGenerator[bytes, None]:
+        """Yield a run's events, from behind the one with `last_id` where that is one, as they come; then the run.
+
+        An attempt that a server's end cut short is told by `restarted`: what came before is void.
+        """
+        place = _EVENT_ID.fullmatch(last_id)
+        attempt, behind = (int(place[1]), int(place[2])) if place else (0, -1)
+        reader = TraceReader(self._trace(run_id))
+        while True:
+            live = self._live.get(run_id)
+            news = live.news if live is not None else None  # before looking: what happens then is not missed
+            run = self.find(tenant, run_id)
+            if run.attempt != attempt:
+                if attempt:
+                    yield event({"attempt": run.attempt}, name="restarted")
+                attempt, behind, reader = run.attempt, -1, TraceReader(self._trace(run_id))
+            for number, line in reader.lines():
+                if number > behind:
+                    yield b"id: %d.%d\nevent: %s\ndata: %s\n\n" % (attempt, number, event_name(line), line)
+            if run.state.has_ended:
+                yield event(run.as_object(), name="ended")
+                return
+            if news is None:
+                told = Problem(503, "the run goes on when a server is there again", code="stopping")
+                yield event(problem_body(told), name="error")
+                return
+            try:
+                async with asyncio.timeout(STILL_THERE_S):
+                    await news.wait()
+            except TimeoutError:
+                yield STILL_THERE
+
+    # --- the work -----------------------------------------------------------------------------------------
+
+    def _begin(self, run_id: str, ticket: Ticket) -> None:
+        live = self._live[run_id] = _Live()
+        live.task = asyncio.create_task(self._work(run_id, ticket, live))
+
+    async def _work(self, run_id: str, ticket: Ticket, live: _Live) -> None:
+        """Bring a run to its end, or leave it to the next server when this one stops."""
+        try:
+            answer = await self._desk.under_way(self._answer(run_id, ticket, live))
+            self._end(run_id, RunState.DONE, {"answer": _answer_object(answer)})
+        except asyncio.CancelledError:
+            if not live.is_cancelled:
+                raise
+            self._end(run_id, RunState.CANCELLED, {})
+        except (RlmError, Problem) as error:
+            problem = error if isinstance(error, Problem) else problem_of(error)
+            if self._desk.state == "stopping":
+                log("run parked", run=run_id)
+            elif live.is_cancelled:
+                self._end(run_id, RunState.CANCELLED, {})
+            else:
+                self._end(run_id, RunState.FAILED, problem_body(problem))
+        except Exception as error:  # a mistake of ours must not leave a run that never ends
+            log("failure", run=run_id, error=type(error).__name__)
+            self._end(run_id, RunState.FAILED, problem_body(Problem(500, FAILED)))
+        finally:
+            ticket.close()
+            del self._live[run_id]
+            live.tell()
+
+    async def _answer(self, run_id: str, ticket: Ticket, live: _Live) -> Answer:
+        async with ticket:
+            _ = self._desk.runtime  # none, once the server stops: then the attempt does not begin
+            # Only now: the documents of runs that wait are not held in memory.
+            request = await asyncio.to_thread(self._request, run_id, ticket.tenant)
+            with TraceWriter(self._attempt(run_id)) as writer:
+                log("run begins", run=run_id)
+                live.tell()
+                return await self._desk.ask(ticket.tenant, request, _Recorder(writer, live))
+
+    def _request(self, run_id: str, tenant: str) -> Request:
+        (row,) = self._database.rows("SELECT body FROM runs WHERE id = ?", run_id)
+        return RunBody.model_validate(json.loads(row["body"])).request(self._files, tenant)
+
+    def _attempt(self, run_id: str) -> Path:
+        """Note that a run begins, and return where its events go.
+
+        The one place that knows what becomes of an attempt which a server's end cut short: it begins anew.
+        """
+        path = self._trace(run_id)
+        path.unlink(missing_ok=True)
+        self._database.write(
+            "UPDATE runs SET state = ?, started = ?, attempt = attempt + 1 WHERE id = ?",
+            *(RunState.RUNNING.value, time.time(), run_id),
+        )
+        return path
+
+    def _end(self, run_id: str, state: RunState, outcome: JsonObject) -> None:
+        self._database.write(
+            "UPDATE runs SET state = ?, ended = ?, outcome = ? WHERE id = ?",
+            *(state.value, time.time(), encoded(outcome).decode(), run_id),
+        )
+        log("run ended", run=run_id, state=state.value)
+
+    def _trace(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.jsonl"
+
+
+def _answer_object(answer: Answer) -> JsonObject:
+    told = told_of(answer)
+    del told["route"]
+    citations = [citation_of(citation) for citation in answer.citations]
+    return {**told, "citations": [*citations], "usage": usage_of(answer.usage)}
+
+
+def _run(row: sqlite3.Row) -> Run:
+    fields: dict[str, Any] = dict(row)
+    outcome = fields.pop("outcome")
+    return Run(**fields | {"state": RunState(fields["state"]), "outcome": json.loads(outcome) if outcome else {}})

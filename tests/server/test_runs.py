@@ -1,0 +1,195 @@
+"""/v1/rlm/runs: accepted once, followed from the beginning, and there after the server has gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_local.cards import Card
+from rlm_local.errors import EngineUnavailable
+from rlm_local.server.desk import Desk
+from rlm_local.server.settings import Settings
+from rlm_local.testing import ScriptedEngine
+from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, ScriptedRuntime, Served, serving, until
+
+Serve = Callable[..., Any]
+RUNS = "/v1/rlm/runs"
+BODY = {"question": "How long is the notice period?", "documents": [{"name": "lease.txt", "text": LEASE}]}
+
+
+async def start(served: Served, *, status: int = 202, **fields: Any) -> dict[str, Any]:
+    response = await served.client.post(RUNS, json=BODY | fields)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+async def look(served: Served, run: dict[str, Any]) -> dict[str, Any]:
+    return (await served.client.get(f"{RUNS}/{run['id']}")).json()
+
+
+async def ended(served: Served, run: dict[str, Any]) -> dict[str, Any]:
+    async with asyncio.timeout(120):
+        while (run := await look(served, run))["ended_at"] is None:  # noqa: ASYNC110 it is told over HTTP
+            await asyncio.sleep(0.01)
+    return run
+
+
+async def follow(served: Served, run: dict[str, Any], **headers: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of a run to its end, each with its name."""
+    found, name = [], ""
+    async with served.client.stream("GET", f"{RUNS}/{run['id']}/events", headers=headers) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                found.append((name, json.loads(line.removeprefix("data: "))))
+    return found
+
+
+async def test_a_run_goes_on_without_its_caller_and_its_answer_is_there_later(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    made = await start(served)
+    assert (made["status"], made["answer"]) == ("queued", None)
+    run = await ended(served, made)
+    assert (run["status"], run["attempt"], run["error"]) == ("done", 1, None)
+    answer = run["answer"]
+    assert (answer["value"], answer["confirmed"]) == ("ninety days", True)
+    (citation,) = answer["citations"]
+    assert (citation["filename"], LEASE[citation["start"] : citation["end"]]) == ("lease.txt", citation["quote"])
+    assert answer["usage"]["completion_tokens"] == 20
+    assert (await served.client.get(RUNS)).json()["data"] == [run]
+    assert (await served.client.get(RUNS, params={"status": "queued"})).json()["data"] == []
+
+
+async def test_events_come_from_the_beginning_then_live_and_a_reader_may_come_back(serve: Serve) -> None:
+    engine = PausedEngine([LOOK, FINAL])
+    served = await serve(engine)
+    made = await start(served)
+    await until(lambda: engine.held)
+    early = asyncio.create_task(follow(served, made))
+    await asyncio.sleep(0.05)
+    engine.go.set()
+    told = await early
+    names = [name for name, _ in told]
+    assert names[:2] == ["run_started", "turn_started"]
+    assert names[-2:] == ["run_ended", "ended"]
+    assert [event["seq"] for _, event in told[:-1]] == list(range(len(told) - 1))
+    assert told[-1][1] == await look(served, made)
+    assert await follow(served, made) == told
+    assert await follow(served, made, **{"Last-Event-ID": "1.2"}) == told[3:]
+    for odd in ("2", "1.2.3", "9" * 40, "x"):
+        assert await follow(served, made, **{"Last-Event-ID": odd}) == told
+    # Of an attempt that was cut short nothing is gone on with.
+    again = await follow(served, made, **{"Last-Event-ID": "7.2"})
+    assert again == [("restarted", {"attempt": 1}), *told]
+
+
+async def test_a_run_is_cancelled_where_it_stands_in_the_queue_or_at_work(serve: Serve) -> None:
+    engine = PausedEngine([LOOK, FINAL])
+    served = await serve(engine, max_runs=1)
+    runs = [await start(served) for _ in range(2)]
+    await until(lambda: engine.held)
+    for run in reversed(runs):
+        told = (await served.client.post(f"{RUNS}/{run['id']}/cancel")).json()
+        assert told["status"] == "cancelled"
+    assert (engine.held, served.desk.runs.running, served.desk.runs.waiting) == (0, 0, 0)
+    assert (await follow(served, runs[0]))[-1][1]["status"] == "cancelled"
+    again = (await served.client.post(f"{RUNS}/{runs[0]['id']}/cancel")).json()
+    assert again == await look(served, runs[0])
+
+
+async def test_a_run_that_failed_says_why(serve: Serve) -> None:
+    served = await serve([EngineUnavailable("the engine was killed")])
+    run = await ended(served, await start(served))
+    assert (run["status"], run["answer"], run["error"]["message"]) == ("failed", None, "the engine was killed")
+
+
+async def test_a_run_is_forgotten_when_its_owner_says_so_and_not_before_its_end(serve: Serve) -> None:
+    engine = PausedEngine([LOOK, FINAL])
+    served = await serve(engine)
+    made = await start(served)
+    assert (await served.client.delete(f"{RUNS}/{made['id']}")).status_code == 409
+    engine.go.set()
+    await ended(served, made)
+    assert (await served.client.delete(f"{RUNS}/{made['id']}")).json()["deleted"]
+    assert (await served.client.get(f"{RUNS}/{made['id']}")).status_code == 404
+    assert list((served.socket.parent / "state" / "runs").iterdir()) == []
+
+
+async def test_files_are_documents_and_limits_and_schema_are_heeded(serve: Serve) -> None:
+    served = await serve([LOOK, "FINAL(90)"])
+    served.runtime.printed = "The notice period is 90 days.\n"
+    form = {"purpose": "user_data"}
+    file = (await served.client.post("/v1/files", files={"file": ("a.txt", LEASE)}, data=form)).json()
+    documents = [{"file_id": file["id"]}, {"name": "a.txt", "text": "More."}]
+    made = await start(served, documents=documents, limits={"max_turns": 5}, answer_schema={"type": "integer"})
+    assert (await ended(served, made))["answer"]["value"] == 90
+    (asked,) = served.runtime.asked
+    assert [document.name for document in asked.request.documents] == ["a.txt", "a.txt (2)"]
+    assert asked.request.limits.max_turns == 5
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({"question": " "}, 400, "the question is empty"),
+        ({"documents": []}, 400, "documents: "),
+        ({"documents": [{"text": "a", "colour": 1}]}, 400, "not served: documents[0].colour"),
+        ({"documents": [{"file_id": "file-0"}]}, 404, "there is no such file"),
+        ({"documents": [{"name": "a\nb", "text": "c"}]}, 400, "documents[0].name"),
+        ({"limits": {"max_turns": 1}}, 400, "limits.max_turns"),
+        ({"answer_schema": {"type": "colour"}}, 400, "colour"),
+        ({"model": "gpt-4o"}, 404, "is not served here"),
+        ({"model": "smollm2:direct"}, 400, "not of the engine itself"),
+        ({"stream": True}, 400, "not served: stream"),
+    ],
+)
+async def test_what_cannot_begin_is_not_accepted(serve: Serve, fields: dict[str, Any], status: int, said: str) -> None:
+    served = await serve()
+    assert said in (await start(served, status=status, **fields))["error"]["message"]
+    assert (await served.client.get(RUNS)).json()["data"] == []
+
+
+async def test_more_than_the_queue_holds_is_not_accepted(serve: Serve) -> None:
+    engine = PausedEngine([])
+    served = await serve(engine, max_runs=1, max_queue=1)
+    runs = [await start(served) for _ in range(2)]
+    assert (await start(served, status=429))["error"]["code"] == "queue_full"
+    assert len((await served.client.get(RUNS)).json()["data"]) == len(runs)
+
+
+async def test_nobody_learns_of_anothers_run(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    keys = [{"Authorization": f"Bearer {served.keys.add(name, None)[1]}"} for name in ("ada", "bob")]
+    made = (await served.client.post(RUNS, json=BODY, headers=keys[0])).json()
+    for method, path in (("GET", ""), ("GET", "/events"), ("POST", "/cancel"), ("DELETE", "")):
+        other = await served.client.request(method, f"{RUNS}/{made['id']}{path}", headers=keys[1])
+        nobodys = await served.client.request(method, f"{RUNS}/run-0{path}", headers=keys[1])
+        assert (other.status_code, other.content) == (404, nobodys.content)
+    assert (await served.client.get(RUNS, headers=keys[1])).json()["data"] == []
+    assert (await served.client.get(RUNS, params={"after": made["id"]}, headers=keys[1])).status_code == 404
+
+
+async def test_what_a_server_leaves_the_next_one_does_and_nothing_twice(card: Card, tmp_path: Path) -> None:
+    engine = PausedEngine([])
+    settings = Settings(max_runs=1)
+    async with serving(Desk(card, settings), ScriptedRuntime(card, engine), tmp_path) as served:
+        runs = [await start(served) for _ in range(3)]
+        cancelled = await start(served)
+        await served.client.post(f"{RUNS}/{cancelled['id']}/cancel")
+        await until(lambda: engine.held == 1)
+    script = ScriptedEngine([LOOK, FINAL] * 3, window_tokens=32_000)
+    async with serving(Desk(card, settings), ScriptedRuntime(card, script), tmp_path) as served:
+        for run in runs:
+            again = await ended(served, run)
+            assert (again["status"], again["answer"]["value"]) == ("done", "ninety days")
+        assert [(await look(served, run))["attempt"] for run in runs] == [2, 1, 1]
+        assert (await look(served, cancelled))["status"] == "cancelled"
+        names = [name for name, _ in await follow(served, runs[0])]
+        assert names.count("run_started") == 1
+    assert len(script.completions) == 6
