@@ -10,7 +10,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,7 +19,7 @@ from typing import TypeAlias
 
 from rlm_local.jail import JailSession
 from rlm_local.limits import Limits
-from rlm_local.types import Corpus, Document, JsonValue, SubCall
+from rlm_local.types import CallForm, Corpus, Document, JsonValue, SubCall
 
 ENVIRONMENT = "RLM_LOCAL_ATTACK_CANARY"
 _SHARED_MEMORY = Path("/dev/shm")
@@ -172,7 +172,7 @@ async def _peer(hidden: dict[str, str], limits: Limits) -> JailSession:
     return session
 
 
-async def _refuse(prompts: object) -> list[SubCall]:
+async def _refuse(prompts: Sequence[str], form: CallForm) -> list[SubCall]:
     raise AssertionError(f"the other jail asks nothing, but asked {prompts!r:.80}")
 
 
