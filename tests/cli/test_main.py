@@ -16,7 +16,24 @@ from rlm_local.cli.main import cli, main
 from rlm_local.events import TurnWritten
 from rlm_local.trace import TraceWriter
 
-COMMANDS = ["ask", "attack", "classify", "doctor", "extract", "filter", "grammar", "list", "map", "pull", "rm", "show"]
+COMMANDS = [
+    "ask",
+    "attack",
+    "classify",
+    "doctor",
+    "extract",
+    "filter",
+    "grammar",
+    "keys",
+    "list",
+    "map",
+    "pull",
+    "rm",
+    "serve",
+    "show",
+    "trace",
+    "verify",
+]
 COMMANDS += ["trace", "verify"]
 
 Mistaken = Callable[..., Any]

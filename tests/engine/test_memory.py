@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -80,21 +79,17 @@ def test_a_real_group_of_300_mib_is_seen_from_inside() -> None:
     group = cgroup.create(memory_bytes=300 << 20, processes=20)
     if group is None:
         pytest.skip("this system lets us make no control group")
-    opened = group.open_procs()
-    code = "from rlm_local.engine.memory import available_bytes; print(available_bytes())"
+    code = "input(); from rlm_local.engine.memory import available_bytes; print(available_bytes())"
+    inside = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        inside = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            check=True,
-            preexec_fn=lambda: [os.write(fd, b"0") for fd in opened],
-        )
+        group.add(inside.pid)
+        said, _ = inside.communicate("go\n")
     finally:
-        for fd in opened:
-            os.close(fd)
+        inside.kill()
+        inside.wait()
         group.remove()
-    assert 200 << 20 < int(inside.stdout) < 300 << 20
+    assert inside.returncode == 0
+    assert 200 << 20 < int(said) < 300 << 20
     assert available_bytes() > 300 << 20
 
 

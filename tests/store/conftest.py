@@ -15,7 +15,7 @@ from rlm_local.cards import Card, EngineKind, PartPackages, WeightFile, Weights
 from rlm_local.config import Home
 from rlm_local.store import Origin, SourceFailed, Store, Wanted
 from rlm_local.store.sink import Sink
-from rlm_local.types import Sampling
+from rlm_local.types import AnswerProtocol, Sampling
 
 WEIGHTS = bytes(range(256)) * 40  # 10,240 bytes
 
@@ -67,7 +67,21 @@ def make_card(
 ) -> Card:
     weights = Weights(engine, "someone/toy", None, files, parts, shard_index)
     llama, vllm = (weights, None) if engine is EngineKind.LLAMA else (None, weights)
-    return Card("toy", (), "toy", "small", "MIT", 512, "a toy", Sampling(), llama, vllm, Path("toy.toml"))
+    return Card(
+        name="toy",
+        aliases=(),
+        family="toy",
+        profile="small",
+        protocol=AnswerProtocol.FINAL,
+        imports=None,
+        licence="MIT",
+        context_tokens=512,
+        description="a toy",
+        sampling=Sampling(),
+        llama=llama,
+        vllm=vllm,
+        origin=Path("toy.toml"),
+    )
 
 
 def known_file(content: bytes = WEIGHTS, name: str = "toy.gguf") -> WeightFile:
