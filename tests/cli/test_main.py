@@ -34,7 +34,6 @@ COMMANDS = [
     "trace",
     "verify",
 ]
-COMMANDS += ["trace", "verify"]
 
 Mistaken = Callable[..., Any]
 
