@@ -11,12 +11,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from rlm_local.cli.main import main
 
+T = TypeVar("T")
 END_S = 120.0  # generous for a busy machine
 
 
@@ -92,10 +93,18 @@ def test_ctrl_c_leaves_nothing(nsjail: None, tmp_path: Path) -> None:
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=END_S)
     assert (running.returncode, out, err.strip()) == (130, "", "interrupted")
-    assert [pid for pid in workers if Path(f"/proc/{pid}").exists()] == []
+    wait_for(lambda: not any(lives(pid) for pid in workers))
     assert list(Path("/sys/fs/cgroup").glob(f"**/rlm-local.{running.pid}.*")) == []
     for folder in (tempfile.gettempdir(), "/dev/shm"):
         assert list(Path(folder).glob(f"rlm-local-attack.{running.pid}.*")) == []
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is more than a name that nobody has asked after yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def workers_of(pid: int) -> list[int]:
@@ -111,7 +120,7 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for text in lists for child in text.split()]
 
 
-def wait_for(look: Callable[[], list[int]]) -> list[int]:
+def wait_for(look: Callable[[], T]) -> T:
     deadline = time.monotonic() + END_S
     while not (found := look()):
         assert time.monotonic() < deadline
