@@ -170,7 +170,7 @@ async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator
     """Start the engine and yield a Runtime; stop the engine on the way out.
 
     The first run's jail starts while the engine loads, and each later one's while the run before it goes on.
-    runs: how many are to come, where that is known.
+    runs: how many are to come, where that is known; 0 starts no jail.
     Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
     come up.
     """

@@ -172,7 +172,7 @@ async def _print_all(plan: Plan, kind: CallKind, args: Args, items: str, reply_t
     """Print a line for each item, as soon as it and those before it are done; return how many have failed."""
     failed = 0
     with ended_by_signals():
-        async with start_runtime(plan) as runtime:
+        async with start_runtime(plan, runs=0) as runtime:
             for warning in runtime.warnings:
                 Patient(sys.stderr).write(f"warning: {visible(warning)}\n")
             caller = FreeCaller(runtime.engine, reply_tokens=reply_tokens)

@@ -65,6 +65,14 @@ async def test_no_jail_is_started_for_a_run_that_will_not_come(real_jail: None) 
     assert (pool.counts.started, pool.counts.taken) == (1, 1)
 
 
+async def test_no_jail_is_started_where_no_run_will_come_at_all(real_jail: None) -> None:
+    async with JailPool(2, runs=0) as pool:
+        await asyncio.wait_for(pool.full(), PATIENCE_S)
+        await asyncio.sleep(0.5)
+        assert pool.pids() == []
+    assert (pool.counts.started, pool.counts.failed) == (0, 0)
+
+
 async def test_a_run_that_finds_nobody_waiting_starts_its_own(real_jail: None) -> None:
     pool = JailPool(0)
     async with pool, await JailSession.start(CORPUS, LIMITS, jails=pool.open) as session:
