@@ -111,7 +111,7 @@ async def _run_one(payload: Payload, mine: Canaries) -> tuple[list[str], str, st
             ended = _ending(result)
             company = has_company(session.jail.worker_pid)
             proof = await session.execute(_PROOF, wall_s=_PROOF_S, query=heard.query)
-            heard.results += [result, proof]
+            heard.results.append(proof)
             went_on = "next cell" if proof.stdout == _PROVED else ""
         except JailError as error:
             ended, company, went_on = f"lost: {error}", False, ""
