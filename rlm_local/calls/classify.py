@@ -135,24 +135,24 @@ class Classifier:
         """Return an item's label and the probability that it is right."""
         if scored.failed:
             return scored.tally.failed(scored.item, scored.failed)
-        chances = self._chances(scored)
-        best = max(range(len(chances)), key=chances.__getitem__)
-        value: JsonValue = {"label": self._names[best], "confidence": round(chances[best], 4)}
+        label, chance = self._likeliest(scored)
+        value: JsonValue = {"label": self._names[label], "confidence": round(chance, 4)}
         return scored.tally.done(scored.item, value)
 
     @property
     def _names(self) -> tuple[str, ...]:
         return self._scorer.labels.names
 
-    def _chances(self, scored: Scored) -> Scores:
+    def _likeliest(self, scored: Scored) -> tuple[int, float]:
+        """Return which label an item most likely has, and the probability that it is right."""
         assert self._prior is not None  # learn() was called
-        return self._prior.posterior(scored.scores)
+        chances = self._prior.posterior(scored.scores)
+        best = max(range(len(chances)), key=chances.__getitem__)
+        return best, chances[best]
 
     async def _learned(self, scored: Sequence[Scored]) -> Prior:
         if not self._examples:
-            silent = await _known(self._scorer, SILENT)
-            said = [one.scores for one in scored if not one.failed]
-            return Prior.fit(said, [one.scores for one in silent] or [normalised([0.0] * len(self._names))])
+            return await _prior(self._scorer, [one.scores for one in scored if not one.failed])
         rows: list[Scores] = []
         truth: list[int] = []
         halves = _halves(self._examples)
@@ -181,9 +181,8 @@ class Classifier:
         by_label: list[list[tuple[float, str]]] = [[] for _ in self._names]
         for item, one in {one.item: one for one in scored if not one.failed}.items():
             if item.strip() and len(item) <= SURE_CHARS:
-                chances = self._chances(one)
-                best = max(range(len(chances)), key=chances.__getitem__)
-                by_label[best].append((chances[best], item))
+                label, chance = self._likeliest(one)
+                by_label[label].append((chance, item))
         tops = [sorted(found, key=lambda one: -one[0])[:SURE_ITEMS] for found in by_label]
         return [
             (top[at][1], self._names[label])
@@ -221,8 +220,7 @@ class Filter:
 
     async def learn(self, items: Sequence[str]) -> list[Scored]:
         if self._prior is None:
-            silent = await _known(self._scorer, SILENT)
-            self._prior = Prior.fit([], [one.scores for one in silent] or [normalised([0.0, 0.0])])
+            self._prior = await _prior(self._scorer, [])
         return await _scored(self._scorer, items)
 
     def judged(self, scored: Scored) -> SubCall:
@@ -276,6 +274,13 @@ async def classify(judge: Judge, items: Items[str]) -> AsyncGenerator[SubCall, N
     async with aclosing(in_order(source, judge.score)) as rest:
         async for one in rest:
             yield judge.judged(one)
+
+
+async def _prior(scorer: Scorer, said: Sequence[Scores]) -> Prior:
+    """Return what the model prefers, by texts that say nothing and by what was said of items."""
+    silent = await _known(scorer, SILENT)
+    even = normalised([0.0] * len(scorer.labels.names))
+    return Prior.fit(said, [one.scores for one in silent] or [even])
 
 
 async def _scored(scorer: Scorer, items: Items[str]) -> list[Scored]:
