@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import math
 
+from rlm_local.calls.caller import MESSAGE_TOKENS, TEMPLATE_TOKENS
 from rlm_local.controller.finish import printed_by
 from rlm_local.controller.observe import observe
-from rlm_local.controller.recurse import TEMPLATE_TOKENS, subcall_window
+from rlm_local.controller.recurse import subcall_window
 from rlm_local.errors import ConfigError
 from rlm_local.ports import Engine
 from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
 from rlm_local.types import Corpus, Malformed, Message, Request, Role, Turn
 
-MESSAGE_TOKENS = 8  # what a chat template puts around one message; Qwen's puts 5
 NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
 SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
 

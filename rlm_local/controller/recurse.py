@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from rlm_local.calls import ReplyForm, TypedCalls, form_of
-from rlm_local.calls.caller import RefusedError, UnreadableError
+from rlm_local.calls.caller import TEMPLATE_TOKENS, RefusedError, UnreadableError
 from rlm_local.controller.budget import Budget
 from rlm_local.errors import EngineRefused
 from rlm_local.ports import BadCall, Engine
@@ -14,7 +14,6 @@ from rlm_local.prompts import Profile, subcall_messages
 from rlm_local.types import CallForm, CallKind, Completion, JsonValue, Page, Reply, Sampling, SubCall, Usage, page_of
 
 CHARS_PER_TOKEN = 128  # the longest token of Qwen's vocabulary: a run of blanks
-TEMPLATE_TOKENS = 64  # what a chat template adds around the messages of one request; Qwen's adds 13
 READ_CHARS = 1 << 20  # of typed calls' items, kept for the search for citations
 
 
