@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, GrammarMode, JsonValue, SubCall, Turn
+from rlm_local.types import Answer, EngineInfo, GrammarMode, JsonValue, Reply, Sampling, SubCall, Turn, Usage
+
+ROOT = "0"  # the root's node; its first child is "0.1", and that one's second "0.1.2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,47 +18,94 @@ class DocumentInfo:
     name: str
     chars: int
     sha256: str  # of the UTF-8 text
+    path: str = ""  # absolute, of the file that it was read from; empty for what was no file
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
+    """All that a run is asked with, so that its trace alone lets it go on."""
+
     question: str
     model: str
     weights_sha256: str
     profile: str  # name of the prompt profile
+    prompts_sha256: str  # of its texts
+    sampling: Sampling  # of the root's turns
     documents: tuple[DocumentInfo, ...]
     limits: Limits
     grammar: GrammarMode
     answer_schema: JsonValue
-    window_tokens: int
+    engine: EngineInfo
     version: str  # of rlm-local
 
 
 @dataclass(frozen=True, slots=True)
+class RunResumed:
+    """The run was interrupted before, and goes on from here."""
+
+    resumed_at: str  # UTC, ISO 8601
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """The engine has answered a request, which from now on is never paid again."""
+
+    node: str  # that asked
+    turn: int
+    request: str  # digest of all that decides the reply
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class TokensCounted:
+    """The engine has counted a text's tokens."""
+
+    text: str  # digest
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TurnStarted:
+    node: str
     number: int  # 1-based
     state: str  # which grammar state the turn is held to
 
 
 @dataclass(frozen=True, slots=True)
 class TurnWritten:
-    """The root's reply is complete; its cell, if it has one, runs next."""
+    """The model's reply is complete; its cell, if it has one, runs next."""
 
+    node: str
     number: int
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class SubCallDone:
+    node: str  # that asked
     turn: int
+    number: int  # in the turn, 1-based, in the order of asking; they may end in another one
     subcall: SubCall
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a turn's cell cost, the turn's own reply not counted."""
+
+    subcalls: int = 0
+    usage: Usage = Usage()
+    remembered: int = 0  # requests that were answered from memory, at no cost
+
+
+@dataclass(frozen=True, slots=True)
 class TurnTaken:
+    """A turn and what became of it. Its sub-calls are told by SubCallDone, so its result names none."""
+
+    node: str
     number: int
     turn: Turn
     observation: str  # what the model reads of it; empty for an accepted final
+    spent: Spent = Spent()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +113,6 @@ class RunEnded:
     answer: Answer
 
 
-Event: TypeAlias = RunStarted | TurnStarted | TurnWritten | SubCallDone | TurnTaken | RunEnded
+Event: TypeAlias = (
+    RunStarted | RunResumed | Replied | TokensCounted | TurnStarted | TurnWritten | SubCallDone | TurnTaken | RunEnded
+)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
-from rlm_local.controller import Ports, run_node
+from rlm_local.controller import Past, Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
 from rlm_local.errors import ConfigError
-from rlm_local.events import DocumentInfo, RunStarted
+from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
 from rlm_local.jail import JailSession, nsjail_binary
 from rlm_local.ports import Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
@@ -38,15 +39,20 @@ class Runtime:
     weights_sha256: str
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
 
-    async def ask(self, request: Request, recorder: Recorder) -> Answer:
+    async def ask(self, request: Request, recorder: Recorder, *, past: Past | None = None) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
+        past: what of this request's run is known already; see rlm_local.resume.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
         async with await JailSession.start(corpus, request.limits, notes={"question": request.question}) as repl:
             # After the jail: a run that cannot begin leaves no trace.
-            recorder.write(self._started(request))
+            if past is None:
+                recorder.write(self.started(request))
+            elif not past.redo:
+                recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
+                await repl.restore([(cell.code, cell.result) for cell in past.cells(ROOT)])
             return await run_node(
                 request,
                 corpus,
@@ -54,19 +60,23 @@ class Runtime:
                 self.profile,
                 sampling=self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
+                past=past,
             )
 
-    def _started(self, request: Request) -> RunStarted:
+    def started(self, request: Request) -> RunStarted:
+        """Return the first event of a request's run."""
         return RunStarted(
             question=request.question,
             model=self.card.name,
             weights_sha256=self.weights_sha256,
             profile=self.profile.name,
+            prompts_sha256=self.profile.sha256,
+            sampling=self.card.sampling,
             documents=tuple(_info(document) for document in request.documents),
             limits=request.limits,
             grammar=request.grammar,
             answer_schema=request.answer_schema,
-            window_tokens=self.engine.info.window_tokens,
+            engine=self.engine.info,
             version=__version__,
         )
 
@@ -140,6 +150,10 @@ async def open_runtime(
         yield runtime
 
 
+def text_sha256(text: str) -> str:
+    """Return the digest by which a trace knows a document's text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _info(document: Document) -> DocumentInfo:
-    digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
-    return DocumentInfo(document.name, len(document.text), digest)
+    return DocumentInfo(document.name, len(document.text), text_sha256(document.text), document.path)

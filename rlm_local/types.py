@@ -61,6 +61,7 @@ class Document:
 
     name: str
     text: str
+    path: str = ""  # absolute, of the file that it was read from; empty for what was no file
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,13 @@ class Usage:
             self.prompt_tokens + other.prompt_tokens,
             self.cached_tokens + other.cached_tokens,
             self.completion_tokens + other.completion_tokens,
+        )
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens - other.prompt_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.completion_tokens - other.completion_tokens,
         )
 
 
@@ -235,6 +243,7 @@ class Answer:
     subcalls: int = 0
     turns: int = 0
     wall_s: float = 0.0
+    remembered: int = 0  # requests that were answered from memory, at no cost
 
     @property
     def text(self) -> str:

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import re
-import signal
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.grammar import read_schema
-from rlm_local.cli.streams import Patient, is_unicode, write_result
-from rlm_local.cli.view import Tee, open_view
+from rlm_local.cli.running import run_and_tell
+from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
-from rlm_local.errors import ConfigError, RlmError, TraceError
+from rlm_local.errors import ConfigError, TraceError
 from rlm_local.limits import Limits
-from rlm_local.runtime import Plan, plan_runtime, start_runtime
-from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
-from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request
+from rlm_local.runtime import plan_runtime
+from rlm_local.trace import TraceWriter, default_path, visible
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request
 
-UNCONFIRMED = 3
 DEFAULTS = Limits()
-ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "ended with its terminal"}
 _OPTION_BY_FIELD = {
     "max_turns": "--max-turns",
     "wall_s": "--max-seconds",
@@ -102,72 +96,7 @@ def ask(
     request = Request(
         _text(question), loaded.documents, limits, GrammarMode(grammar), answer_type.schema if answer_type else None
     )
-    try:
-        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
-    except _Ended as ended:
-        kept = f"; trace: {writer.path}" if writer.path.exists() else ""
-        notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
-        return 128 + ended.signal
-    except RlmError:
-        if writer.path.exists() and not quiet:
-            notes.write(f"trace: {writer.path}\n")
-        raise
-    _write_answer(answer, writer.path, as_json=as_json)
-    if not quiet:
-        notes.write("\n".join(["", *summary_lines(answer), f"trace: {writer.path}", ""]))
-    return 0 if answer.confirmed else UNCONFIRMED
-
-
-def as_object(answer: Answer, trace: Path) -> dict[str, object]:
-    """Return the answer as `--json` prints it."""
-    return {
-        "answer": answer.value,
-        "stop": answer.stop.value,
-        "confirmed": answer.confirmed,
-        "reason": answer.reason,
-        "citations": [asdict(citation) for citation in answer.citations],
-        "usage": {
-            **asdict(answer.usage),
-            "subcalls": answer.subcalls,
-            "turns": answer.turns,
-            "wall_s": round(answer.wall_s, 3),
-        },
-        "trace": str(trace),
-    }
-
-
-class _Ended(Exception):
-    """A signal asked us to end, and everything that was started has ended."""
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.signal = number
-
-
-async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool) -> Answer:
-    """Run the request. Raises _Ended for a signal, however far the run has come."""
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None  # we are in one
-    received: list[signal.Signals] = []
-
-    def end(number: signal.Signals) -> None:
-        received.append(number)
-        task.cancel()
-
-    for number in ENDINGS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            loop.add_signal_handler(number, end, number)
-    try:
-        # Only now, when no signal can fall between the view's beginning and its end: it hides the cursor.
-        with writer, open_view(quiet=quiet) as view:
-            async with start_runtime(plan) as runtime:
-                for warning in runtime.warnings:
-                    view.note(f"warning: {visible(warning)}")
-                return await runtime.ask(request, Tee(writer, view))
-    except asyncio.CancelledError:
-        if not received:
-            raise
-        raise _Ended(received[0]) from None
+    return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
 
 
 def _text(argument: str) -> str:
@@ -191,13 +120,3 @@ def _writer(named: Path | None, usual: Path) -> TraceWriter:
         if named is None:
             raise
         raise ConfigError(str(error), hint=error.hint) from error
-
-
-def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:
-    if as_json:
-        text = json.dumps(as_object(answer, trace), ensure_ascii=sys.stdout.isatty() or not is_unicode(sys.stdout))
-    elif answer.value is None:
-        return
-    else:
-        text = visible(answer.text) if sys.stdout.isatty() else answer.text
-    write_result(text, kept=f"`rlm-local trace show {trace}` tells it again")

@@ -13,6 +13,7 @@ from rlm_local.cli.doctor import doctor
 from rlm_local.cli.grammar import grammar
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
+from rlm_local.cli.resume import resume
 from rlm_local.cli.rm import rm
 from rlm_local.cli.show import show
 from rlm_local.cli.streams import Patient, turn_to_null
@@ -34,7 +35,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, pull, list_models, show, rm, verify, trace, grammar, doctor):
+for command in (ask, resume, pull, list_models, show, rm, verify, trace, grammar, doctor):
     cli.add_command(command)
 
 

@@ -17,7 +17,18 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from rlm_local.cli.streams import Patient
-from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    Event,
+    Replied,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.ports import Recorder
 from rlm_local.trace import event_lines
 
@@ -148,13 +159,13 @@ def _lines(event: Event) -> list[str]:
 def _status(event: Event) -> str | None:
     """Return what goes on after an event, "" for nothing, None for the same as before."""
     match event:
-        case RunStarted():
+        case RunStarted() | RunResumed():
             return "starting"
         case TurnStarted():
             return f"turn {event.number}: the model writes"
         case TurnWritten():
             return f"turn {event.number}: its code runs"
-        case SubCallDone():
+        case SubCallDone() | Replied() | TokensCounted():
             return None
         case TurnTaken() | RunEnded():
             return ""
@@ -162,7 +173,7 @@ def _status(event: Event) -> str | None:
 
 def _style(event: Event, line: str) -> str:
     match event:
-        case RunStarted() | TurnStarted():
+        case RunStarted() | RunResumed() | TurnStarted():
             return "bold"
         case TurnWritten() if line.startswith("  │"):
             return "cyan"

@@ -24,8 +24,7 @@ class SubCalls:
     """Answers llm_query for one run. Implements ports.QueryHandler by being called.
 
     prompt_tokens: the longest prompt. overhead_tokens: what the system message and the template add to each.
-    on_done is told of each sub-call as it ends, in the order in which they end.
-    leaving_tokens: what sub-calls may not touch, so that the root can still answer; set before each cell.
+    on_done is told of each sub-call as it ends, in the order in which they end, with its number in its turn.
     """
 
     def __init__(
@@ -36,7 +35,7 @@ class SubCalls:
         *,
         prompt_tokens: int,
         overhead_tokens: int,
-        on_done: Callable[[SubCall], None],
+        on_done: Callable[[int, SubCall], None],
     ) -> None:
         self._engine = engine
         self._profile = profile
@@ -44,24 +43,29 @@ class SubCalls:
         self._prompt_tokens = prompt_tokens
         self._overhead_tokens = overhead_tokens
         self._on_done = on_done
-        self.leaving_tokens = 0
+        self._asked = 0  # in this turn
+
+    def begin_turn(self) -> None:
+        """Number the calls that follow from 1."""
+        self._asked = 0
 
     async def __call__(self, prompts: Sequence[str]) -> list[SubCall]:
         """Answer all prompts, side by side, in the order given."""
+        first = self._asked + 1
+        self._asked += len(prompts)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(prompt)) for prompt in prompts]
+                tasks = [group.create_task(self._one(number, prompt)) for number, prompt in enumerate(prompts, first)]
         except ExceptionGroup as failed:  # whose fault it is must be told by type, as everywhere else
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
 
-    async def _one(self, prompt: str) -> SubCall:
+    async def _one(self, number: int, prompt: str) -> SubCall:
         subcall = await self._answer(prompt)
-        self._on_done(subcall)
+        self._on_done(number, subcall)
         return subcall
 
     async def _answer(self, prompt: str) -> SubCall:
-        limits = self._budget.limits
         if len(prompt) > CHARS_PER_TOKEN * self._prompt_tokens:  # not worth counting: no text is so dense
             return _refused(prompt, f"the prompt has {len(prompt)} characters, far more than one llm_query holds")
         tokens = await self._engine.count_tokens(prompt)
@@ -71,13 +75,19 @@ class SubCalls:
                 f"the prompt has {tokens} tokens ({len(prompt)} characters), but one llm_query holds "
                 f"{self._prompt_tokens}; split it into {-(-tokens // self._prompt_tokens)} or more pieces",
             )
-        if not self._budget.remaining_subcalls:
+        async with self._budget.slot:
+            return await self._complete(prompt, tokens + self._overhead_tokens)
+
+    async def _complete(self, prompt: str, prompt_tokens: int) -> SubCall:
+        limits = self._budget.limits
+        if self._budget.remaining_subcalls <= 0:
             return _refused(prompt, f"all {limits.max_subcalls} sub-calls of this run are used; work with code")
-        reserved = tokens + self._overhead_tokens + limits.subcall_tokens
-        if not self._budget.reserve(reserved, leaving=self.leaving_tokens):
-            left = max(0, self._budget.remaining_tokens - self.leaving_tokens)
-            return _refused(prompt, f"the call may need {reserved} tokens, but only {left} of this run are left")
-        self._budget.subcalls += 1
+        reserved = self._budget.reserve_call(prompt_tokens, limits.subcall_tokens)
+        if reserved is None:
+            left = self._budget.left_for_calls()
+            return _refused(
+                prompt, f"the call may need {prompt_tokens + limits.subcall_tokens} tokens, but only {left} are left"
+            )
         used = Usage()
         try:
             reply = await self._engine.complete(

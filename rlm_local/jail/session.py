@@ -110,6 +110,20 @@ class JailSession:
                 self._past.append(_Past(self._cells, code, wall_s, result.subcalls, result.status))
             return self._with_losses(result)
 
+    async def restore(self, cells: Sequence[tuple[str, CellResult]]) -> None:
+        """Run cells again that ran in another session, each with its result there, before the first of this one.
+
+        Their sub-calls are answered from their results. Those that cannot be run again, or that end otherwise this
+        time, are told to the model after its next cell. Raises JailUnavailable or WorkerLost.
+        """
+        async with self._busy:
+            for code, result in cells:
+                self._cells += 1
+                if result.status is not CellStatus.KILLED:  # of which the model was told then
+                    wall_s = self._opening.limits.cell_s
+                    self._past.append(_Past(self._cells, code, wall_s, result.subcalls, result.status))
+            await self._rerun()
+
     @property
     def jail(self) -> Jail:
         """The running jail, for whoever looks at it from outside. Raises WorkerLost when there is none."""
@@ -136,7 +150,11 @@ class JailSession:
         Cells that cannot be run again, or that end otherwise this time, are forgotten and noted as gone.
         Raises WorkerLost when a jail cannot be started again.
         """
-        jail = await self._fresh()
+        await self._fresh()
+        return await self._rerun()
+
+    async def _rerun(self) -> Jail:
+        jail = self.jail
         for past in tuple(self._past):
             if past.can_replay:
                 observed = await self._run(jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))

@@ -21,6 +21,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -67,6 +68,7 @@ class Profile:
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
+    sha256: str = ""  # of its file
 
 
 MAX_OUTPUT_CHARS = {"small": 3_000, "large": 20_000}  # characters; small models drown in more
@@ -80,7 +82,8 @@ def load_profile(name: str) -> Profile:
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
-    for heading, body in _sections(path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8")
+    for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
         elif heading in _ONCE and heading not in once:
@@ -89,7 +92,8 @@ def load_profile(name: str) -> Profile:
             raise ConfigError(f"{path.name}: section {heading!r} is unknown or stands twice")
     if missing := [section for section in _ONCE if section not in once]:
         raise ConfigError(f"{path.name}: section {missing[0]!r} is missing")
-    return Profile(name=name, worked=tuple(worked), max_output_chars=MAX_OUTPUT_CHARS[name], **once)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Profile(name=name, worked=tuple(worked), max_output_chars=MAX_OUTPUT_CHARS[name], sha256=digest, **once)
 
 
 def _sections(text: str) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from rlm_local.errors import WindowExceeded
@@ -44,6 +45,27 @@ class ScriptedEngine:
         if isinstance(reply, Reply):
             return reply
         return Reply(reply, ReplyStop.COMPLETE, Usage(prompt_tokens, cached, self._tokens_each))
+
+    async def count_tokens(self, text: str) -> int:
+        return -(-len(text) // CHARS_PER_TOKEN)
+
+
+class AnsweringEngine:
+    """Replies with what a function makes of a request, after giving way to others; counts what it was asked."""
+
+    def __init__(
+        self, answer: Callable[[Completion], str], *, tokens_each: int = 10, window_tokens: int = 8_192
+    ) -> None:
+        self._answer = answer
+        self._tokens_each = tokens_each
+        self.completions: list[Completion] = []
+        self.info = EngineInfo(model="answering", window_tokens=window_tokens, grammar_dialect="lark")
+
+    async def complete(self, completion: Completion) -> Reply:
+        self.completions.append(completion)
+        await asyncio.sleep(0)
+        prompt_tokens = await self.count_tokens("".join(message.content for message in completion.messages))
+        return Reply(self._answer(completion), ReplyStop.COMPLETE, Usage(prompt_tokens, 0, self._tokens_each))
 
     async def count_tokens(self, text: str) -> int:
         return -(-len(text) // CHARS_PER_TOKEN)

@@ -9,7 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rlm_local.events import Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    Event,
+    Replied,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.trace.visible import visible, visible_line
 from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, SubCall
 
@@ -34,6 +45,10 @@ def event_lines(event: Event) -> list[str]:
     match event:
         case RunStarted():
             return _run_header(event)
+        case RunResumed():
+            return ["", f"resumed at {visible_line(event.resumed_at, _LINE_CHARS)}"]
+        case Replied() | TokensCounted():
+            return []
         case TurnStarted():
             return ["", f"turn {event.number} · {visible_line(event.state, _LINE_CHARS)}"]
         case TurnWritten():
@@ -61,7 +76,8 @@ def totals_line(answer: Answer) -> str:
     usage = answer.usage
     return (
         f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} cached) · "
-        f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')} · "
+        f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')}"
+        f"{f' and {answer.remembered:,} from memory' if answer.remembered else ''} · "
         f"{_count(answer.turns, 'turn')} · {answer.wall_s:.1f} s"
     )
 
@@ -71,7 +87,7 @@ def _run_header(run: RunStarted) -> list[str]:
     return [
         *_indented("question: " + run.question, ""),
         f"{_count(len(run.documents), 'document')}, {_count(chars, 'character')} · {visible(run.model)}, "
-        f"window {run.window_tokens:,} tokens",
+        f"window {run.engine.window_tokens:,} tokens",
     ]
 
 

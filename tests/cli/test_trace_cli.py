@@ -11,8 +11,8 @@ from rlm_local.trace import TraceWriter, decode_event, run_lines
 from rlm_local.types import Answer, StopReason
 
 RUN: list[Event] = [
-    TurnStarted(1, "first"),
-    TurnWritten(1, "\x1b[31mGebühr"),
+    TurnStarted("0", 1, "first"),
+    TurnWritten("0", 1, "\x1b[31mGebühr"),
     RunEnded(Answer("30 days", StopReason.FINAL, confirmed=True, turns=1)),
 ]
 

@@ -15,10 +15,10 @@ from rlm_local.types import StopReason, Usage
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500), st.booleans()), max_size=40))
 def test_reserved_and_used_tokens_never_exceed_the_limit(calls: list[tuple[int, int, bool]]) -> None:
     budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
-    open_calls: list[tuple[int, int]] = []
+    open_calls: list[tuple[Usage, int]] = []
     for wanted, used, settles_now in calls:
-        if budget.reserve(wanted):
-            open_calls.append((wanted, min(used, wanted)))
+        if (reserved := budget.reserve_turn(wanted, 0)) is not None:
+            open_calls.append((reserved, min(used, wanted)))
         if settles_now and open_calls:
             reserved, spent = open_calls.pop()
             budget.settle(reserved, Usage(prompt_tokens=spent))
@@ -28,20 +28,25 @@ def test_reserved_and_used_tokens_never_exceed_the_limit(calls: list[tuple[int, 
     assert budget.remaining_tokens == 2_000 - budget.usage.total_tokens
 
 
-def test_a_reservation_can_leave_a_rest_for_others() -> None:
+def test_a_call_leaves_what_the_node_keeps_to_answer_and_a_turn_may_take_it() -> None:
     budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
-    assert not budget.reserve(1_500, leaving=600)
-    assert budget.reserve(1_500, leaving=500)
+    budget.kept_tokens = 600
+    assert budget.reserve_call(1_400, 100) is None
+    assert budget.subcalls == 0
+    assert budget.reserve_call(1_300, 100) is not None
+    assert budget.subcalls == 1
+    assert budget.reserve_turn(500, 100) is not None
 
 
 def test_each_limit_is_named_when_it_is_reached() -> None:
-    clock = iter([0.0, 0.0, 0.0, 0.0, 700.0])
-    budget = Budget(Limits(max_turns=2, max_tokens=2_000), now=lambda: next(clock))
+    clock = [0.0]
+    budget = Budget(Limits(max_turns=2, max_tokens=2_000), now=lambda: clock[0])
     assert budget.exhausted() is None
     budget.turns = 2
     assert budget.exhausted() is StopReason.TURN_LIMIT
-    budget.settle(0, Usage(prompt_tokens=2_000))
+    budget.settle(Usage(), Usage(prompt_tokens=2_000))
     assert budget.exhausted() is StopReason.TOKEN_LIMIT
+    clock[0] = 700.0
     assert budget.exhausted() is StopReason.TIME_LIMIT
 
 
@@ -55,6 +60,9 @@ def test_each_limit_is_named_when_it_is_reached() -> None:
         ({"cell_s": float("inf")}, "cell_s is inf"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": 500}, "max_tokens is 500, but one turn alone may take 1024"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens is 0"),
+        ({"max_depth": 0}, r"max_depth is 0, but must be 1\.\.4"),
+        ({"max_concurrency": 0}, "max_concurrency is 0"),
         ({"cell_memory_bytes": 1}, "cell_memory_bytes is 1"),
     ],
 )

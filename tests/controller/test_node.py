@@ -276,7 +276,7 @@ async def test_seconds_that_run_out_end_the_run_with_what_was_seen() -> None:
             return await super().complete(completion)
 
     recorder = KeptEvents()
-    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=0.2)
+    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=5.0)
     assert answer.stop is StopReason.TIME_LIMIT
     assert "30 euros" in str(answer.value)
     assert recorder.events[-1] == RunEnded(answer)
@@ -324,8 +324,8 @@ async def test_each_turn_is_announced_with_the_state_it_is_held_to() -> None:
     recorder = KeptEvents()
     await ask(ScriptedEngine([LOOK, 'FINAL("30 euros")']), ScriptedRepl([SEEN]), recorder=recorder)
     assert [event for event in recorder.events if isinstance(event, TurnStarted)] == [
-        TurnStarted(1, "first"),
-        TurnStarted(2, "open"),
+        TurnStarted("0", 1, "first"),
+        TurnStarted("0", 2, "open"),
     ]
 
 

@@ -7,7 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    DocumentInfo,
+    Event,
+    Replied,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Spent,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.limits import MIB, Limits
 from rlm_local.trace.codec import DecodeError, decode_event, encode_event
 from rlm_local.types import (
@@ -16,10 +29,14 @@ from rlm_local.types import (
     CellResult,
     CellStatus,
     Citation,
+    EngineInfo,
     Final,
     FinalVar,
     GrammarMode,
     Malformed,
+    Reply,
+    ReplyStop,
+    Sampling,
     Span,
     StopReason,
     SubCall,
@@ -81,17 +98,29 @@ EVENT = st.one_of(
         TEXT,
         TEXT,
         TEXT,
-        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)),
+        TEXT,
+        st.builds(Sampling, SECONDS, SECONDS, COUNT, COUNT),
+        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT, TEXT)),
         LIMITS,
         MODE,
         JSON,
-        COUNT,
+        st.builds(EngineInfo, TEXT, COUNT, TEXT, st.booleans()),
         TEXT,
     ),
-    st.builds(TurnStarted, COUNT, TEXT),
-    st.builds(TurnWritten, COUNT, TEXT),
-    st.builds(SubCallDone, COUNT, SUBCALL),
-    st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT), TEXT),
+    st.builds(RunResumed, TEXT),
+    st.builds(Replied, TEXT, COUNT, TEXT, st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT)),
+    st.builds(TokensCounted, TEXT, COUNT),
+    st.builds(TurnStarted, TEXT, COUNT, TEXT),
+    st.builds(TurnWritten, TEXT, COUNT, TEXT),
+    st.builds(SubCallDone, TEXT, COUNT, COUNT, SUBCALL),
+    st.builds(
+        TurnTaken,
+        TEXT,
+        COUNT,
+        st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT),
+        TEXT,
+        st.builds(Spent, COUNT, USAGE, COUNT),
+    ),
     st.builds(RunEnded, ANSWER),
 )
 
@@ -119,9 +148,10 @@ def test_a_number_that_json_does_not_know_comes_back_too() -> None:
 
 
 def test_an_event_reads_as_its_name_and_its_fields() -> None:
-    event = TurnTaken(3, Turn("x", FinalVar("count"), Usage(5, 4, 1)), "")
+    event = TurnTaken("0", 3, Turn("x", FinalVar("count"), Usage(5, 4, 1)), "")
     assert encode_event(event) == {
         "event": "turn_taken",
+        "node": "0",
         "number": 3,
         "turn": {
             "text": "x",
@@ -131,6 +161,11 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
             "closed_text": "",
         },
         "observation": "",
+        "spent": {
+            "subcalls": 0,
+            "usage": {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0},
+            "remembered": 0,
+        },
     }
 
 
@@ -142,12 +177,12 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
         ({"number": "1"}, "TurnWritten.number: '1' is not of type int"),
         ({"number": True}, "TurnWritten.number: True is not of type int"),
         ({"text": None}, "TurnWritten.text: None is not of type str"),
-        ({"more": 1}, "TurnWritten needs number, text; found number, text, more"),
+        ({"more": 1}, "TurnWritten needs node, number, text; found node, number, text, more"),
     ],
 )
 def test_an_object_that_is_no_event_is_refused_with_the_field(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_event({"event": "turn_written", "number": 1, "text": "x"} | change)
+        decode_event({"event": "turn_written", "node": "0", "number": 1, "text": "x"} | change)
     assert str(caught.value).startswith(message)
 
 
@@ -177,4 +212,15 @@ def test_a_damaged_field_is_named_by_its_way(path: list[str], value: object, mes
 
 
 def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
-    assert {RunStarted, TurnStarted, TurnWritten, SubCallDone, TurnTaken, RunEnded} == set(get_args(Event))
+    built = {
+        RunStarted,
+        RunResumed,
+        Replied,
+        TokensCounted,
+        TurnStarted,
+        TurnWritten,
+        SubCallDone,
+        TurnTaken,
+        RunEnded,
+    }
+    assert built == set(get_args(Event))

@@ -1,0 +1,108 @@
+"""A run as a command: its signals, its view, its answer on standard output, and its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from rlm_local.cli.streams import Patient, is_unicode, write_result
+from rlm_local.cli.view import Tee, open_view
+from rlm_local.controller import Past
+from rlm_local.errors import RlmError
+from rlm_local.runtime import Plan, start_runtime
+from rlm_local.trace import TraceWriter, summary_lines, visible
+from rlm_local.types import Answer, Request
+
+UNCONFIRMED = 3
+ENDINGS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "ended with its terminal"}
+
+
+def run_and_tell(
+    request: Request, plan: Plan, writer: TraceWriter, *, as_json: bool, quiet: bool, past: Past | None = None
+) -> int:
+    """Run a request, or let it go on from its past; return the exit code.
+
+    The answer goes to standard output, all else to standard error.
+    """
+    notes = Patient(sys.stderr)
+    try:
+        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet, past=past))
+    except _Ended as ended:
+        kept = f"; trace: {writer.path}" if writer.path.exists() else ""
+        notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
+        return 128 + ended.signal
+    except RlmError:
+        if writer.path.exists() and not quiet:
+            notes.write(f"trace: {writer.path}\n")
+        raise
+    _write_answer(answer, writer.path, as_json=as_json)
+    if not quiet:
+        notes.write("\n".join(["", *summary_lines(answer), f"trace: {writer.path}", ""]))
+    return 0 if answer.confirmed else UNCONFIRMED
+
+
+def as_object(answer: Answer, trace: Path) -> dict[str, object]:
+    """Return the answer as `--json` prints it."""
+    return {
+        "answer": answer.value,
+        "stop": answer.stop.value,
+        "confirmed": answer.confirmed,
+        "reason": answer.reason,
+        "citations": [asdict(citation) for citation in answer.citations],
+        "usage": {
+            **asdict(answer.usage),
+            "subcalls": answer.subcalls,
+            "remembered": answer.remembered,
+            "turns": answer.turns,
+            "wall_s": round(answer.wall_s, 3),
+        },
+        "trace": str(trace),
+    }
+
+
+class _Ended(Exception):
+    """A signal asked us to end, and everything that was started has ended."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.signal = number
+
+
+async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool, past: Past | None) -> Answer:
+    """Run the request. Raises _Ended for a signal, however far the run has come."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # we are in one
+    received: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in ENDINGS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            loop.add_signal_handler(number, end, number)
+    try:
+        # Only now, when no signal can fall between the view's beginning and its end: it hides the cursor.
+        with writer, open_view(quiet=quiet) as view:
+            async with start_runtime(plan) as runtime:
+                for warning in runtime.warnings:
+                    view.note(f"warning: {visible(warning)}")
+                return await runtime.ask(request, Tee(writer, view), past=past)
+    except asyncio.CancelledError:
+        if not received:
+            raise
+        raise _Ended(received[0]) from None
+
+
+def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:
+    if as_json:
+        text = json.dumps(as_object(answer, trace), ensure_ascii=sys.stdout.isatty() or not is_unicode(sys.stdout))
+    elif answer.value is None:
+        return
+    else:
+        text = visible(answer.text) if sys.stdout.isatty() else answer.text
+    write_result(text, kept=f"`rlm-local trace show {trace}` tells it again")
