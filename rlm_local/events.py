@@ -57,6 +57,15 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A request was cancelled; what it had come to cost."""
+
+    node: str
+    turn: int
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
 class TokensCounted:
     """The engine has counted a text's tokens."""
 
@@ -106,6 +115,7 @@ class TurnTaken:
     turn: Turn
     observation: str  # what the model reads of it; empty for an accepted final
     spent: Spent = Spent()
+    elapsed_s: float = 0.0  # of the node, as the model was told: with this time it is gone through again
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,5 +124,14 @@ class RunEnded:
 
 
 Event: TypeAlias = (
-    RunStarted | RunResumed | Replied | TokensCounted | TurnStarted | TurnWritten | SubCallDone | TurnTaken | RunEnded
+    RunStarted
+    | RunResumed
+    | Replied
+    | Abandoned
+    | TokensCounted
+    | TurnStarted
+    | TurnWritten
+    | SubCallDone
+    | TurnTaken
+    | RunEnded
 )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from rlm_local.events import Event
-from rlm_local.types import CellResult, Completion, EngineInfo, Reply, SubCall
+from rlm_local.types import CellResult, Completion, EngineInfo, Reply, SubCall, Usage
 
 QueryHandler: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[SubCall]]]
 """Answers the prompts of one llm_query or llm_query_batched, in order, one SubCall each. Never raises for
 what the model did: a call that may not be made comes back with `refused` set."""
+
+
+class CallCancelled(asyncio.CancelledError):
+    """A request to the engine was cancelled; `usage` is what it had come to cost."""
+
+    def __init__(self, usage: Usage) -> None:
+        super().__init__()
+        self.usage = usage
 
 
 @runtime_checkable
@@ -25,7 +34,7 @@ class Engine(Protocol):
 
         Raises EngineRefused when the request cannot fit the window (both numbers in the message) or its
         grammar does not compile; EngineUnavailable when the engine is gone. Cancelling the awaiting task
-        ends the generation.
+        ends the generation, and raises CallCancelled where the engine says what was spent until then.
         """
         ...
 

@@ -26,6 +26,7 @@ from rlm_local.store import Store
 from rlm_local.types import Answer, Document, Request
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
+DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
 
@@ -93,6 +94,11 @@ class Plan:
     sockets: Path
     kv_tokens: int | None = None  # cells that the engine keeps; None: as many as two windows, or as memory allows
     log: Path | None = None  # for the words of the engine's process
+
+
+def default_depth(profile: Profile) -> int:
+    """Return the levels below the root where nobody says otherwise."""
+    return DEFAULT_DEPTH[profile.name]
 
 
 def default_window_tokens(card: Card) -> int:

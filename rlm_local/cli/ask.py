@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -17,7 +18,7 @@ from rlm_local.config import home
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.limits import Limits
-from rlm_local.runtime import plan_runtime
+from rlm_local.runtime import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request
 
@@ -27,6 +28,10 @@ _OPTION_BY_FIELD = {
     "wall_s": "--max-seconds",
     "max_tokens": "--max-tokens",
     "max_subcalls": "--max-subcalls",
+    "max_prompt_tokens": "--max-prompt-tokens",
+    "max_completion_tokens": "--max-completion-tokens",
+    "max_depth": "--max-depth",
+    "max_concurrency": "--max-concurrency",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 
@@ -41,6 +46,14 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     "--max-tokens", type=int, default=DEFAULTS.max_tokens, show_default=True, help="Prompt and completion tokens."
 )
 @click.option("--max-subcalls", type=int, default=DEFAULTS.max_subcalls, show_default=True, help="llm_query calls.")
+@click.option("--max-prompt-tokens", type=int, default=None, help="Of --max-tokens, those that prompts may take.")
+@click.option("--max-completion-tokens", type=int, default=None, help="Of --max-tokens, those that may be written.")
+@click.option(
+    "--max-depth", type=int, default=None, help="Levels below the root; default: 1 for small models, 2 for large ones."
+)
+@click.option(
+    "--max-concurrency", type=int, default=DEFAULTS.max_concurrency, show_default=True, help="Requests at one time."
+)
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
 @click.option(
     "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
@@ -65,6 +78,10 @@ def ask(
     max_seconds: float,
     max_tokens: int,
     max_subcalls: int,
+    max_prompt_tokens: int | None,
+    max_completion_tokens: int | None,
+    max_depth: int | None,
+    max_concurrency: int,
     window: int | None,
     kv_tokens: int | None,
     grammar: str,
@@ -83,10 +100,21 @@ def ask(
         raise ConfigError("the question is empty")
     if not paths:
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
-    limits = _limits(max_turns=max_turns, wall_s=max_seconds, max_tokens=max_tokens, max_subcalls=max_subcalls)
+    limits = _limits(
+        max_turns=max_turns,
+        wall_s=max_seconds,
+        max_tokens=max_tokens,
+        max_subcalls=max_subcalls,
+        max_prompt_tokens=max_prompt_tokens,
+        max_completion_tokens=max_completion_tokens,
+        max_depth=DEFAULTS.max_depth if max_depth is None else max_depth,
+        max_concurrency=max_concurrency,
+    )
     answer_type = read_schema(schema)
     where = home()
     plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens)
+    if max_depth is None:
+        limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)
     # Last, because it may wait for somebody who types.
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
@@ -104,7 +132,7 @@ def _text(argument: str) -> str:
     return os.fsencode(argument).decode("utf-8", "replace").strip()
 
 
-def _limits(**fields: float) -> Limits:
+def _limits(**fields: float | None) -> Limits:
     """Return the limits; what is wrong with them is told in the names of the options."""
     try:
         return Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from rlm_local.cli.streams import Patient
 from rlm_local.events import (
+    Abandoned,
     Event,
     Replied,
     RunEnded,
@@ -165,7 +166,7 @@ def _status(event: Event) -> str | None:
             return f"turn {event.number}: the model writes"
         case TurnWritten():
             return f"turn {event.number}: its code runs"
-        case SubCallDone() | Replied() | TokensCounted():
+        case SubCallDone() | Replied() | Abandoned() | TokensCounted():
             return None
         case TurnTaken() | RunEnded():
             return ""

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from rlm_local.controller.conversation import Conversation, situate
 from rlm_local.controller.finish import best_so_far, why
 from rlm_local.controller.judge import Judge, fill
+from rlm_local.controller.left import told_left
 from rlm_local.controller.past import code_of
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.controller.tree import Place, Tree
@@ -54,6 +55,7 @@ class Node:
         self._cite = cite
         self._engine = tree.asker(place)
         self._turns: list[Turn] = []
+        self._elapsed_s = 0.0  # when the last turn was over; what is decided and told of time goes by it
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
         schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
         self._judge = Judge(tree.profile, schema)
@@ -73,6 +75,8 @@ class Node:
             before = self._spent_so_far()
             turn = await self._act(reply)
             spent = _between(before, self._spent_so_far())
+            told_s = self._tree.past.elapsed_s(self._id, self._budget.turns)
+            self._elapsed_s = self._budget.elapsed_s if told_s is None else told_s
             self._turns.append(turn)
             verdict = self._judge.judge(
                 self._turns,
@@ -158,8 +162,9 @@ class Node:
         """Tell the model what became of its turn, and return the state of the next one."""
         output = await self._talk.hear(turn)
         state = self._next_state()
-        what_now = self._profile.last if state is TurnState.LAST else self._profile.open
-        what_now = fill(what_now, turns_left=self._budget.remaining_turns)
+        what_now = (
+            self._profile.last if state is TurnState.LAST else told_left(self._profile, self._budget, self._elapsed_s)
+        )
         if turn.closed_text:
             note = f"{fill(self._profile.closed, closed=turn.closed_text.strip())}\n{note}".strip()
         told = self._talk.say(turn, output, f"{note}\n{what_now}".strip())
@@ -179,7 +184,7 @@ class Node:
         growth = self._limits.turn_tokens + self._talk.output_tokens + self._limits.answer_tokens
         if self._budget.remaining_turns == 1:
             return StopReason.TURN_LIMIT
-        if self._budget.elapsed_s > FINISH_BY * self._limits.wall_s:
+        if self._elapsed_s > FINISH_BY * self._limits.wall_s:
             return StopReason.TIME_LIMIT
         if self._budget.remaining_tokens < 2 * self._talk.prompt_tokens + growth:
             return StopReason.TOKEN_LIMIT
@@ -193,7 +198,7 @@ class Node:
     def _tell(self, turn: Turn, observation: str, spent: Spent) -> None:
         # The sub-calls were told one by one, as they ended.
         told = turn if turn.result is None else replace(turn, result=replace(turn.result, subcalls=()))
-        self._recorder.write(TurnTaken(self._id, self._budget.turns, told, observation, spent))
+        self._recorder.write(TurnTaken(self._id, self._budget.turns, told, observation, spent, self._elapsed_s))
 
     def _spent_so_far(self) -> Spent:
         return Spent(self._budget.subcalls, self._budget.usage, self._budget.remembered)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from rlm_local.events import (
+    Abandoned,
     Event,
     Replied,
     RunEnded,
@@ -20,7 +21,7 @@ from rlm_local.events import (
     TurnTaken,
     TurnWritten,
 )
-from rlm_local.types import Action, Cell, CellResult, FinalVar, Reply, SubCall
+from rlm_local.types import Action, Cell, CellResult, FinalVar, Reply, SubCall, Usage
 
 Key: TypeAlias = tuple[str, str, int, int]
 
@@ -55,6 +56,7 @@ class Past:
         self.on_difference: Callable[[Event, Event], None] | None = None
         self.counts: dict[str, int] = {}  # tokens by digest of the text
         self.ended_at_s = times_s[-1] if times_s else 0.0
+        self._abandoned: list[Abandoned] = []
         self._replies: defaultdict[str, deque[Replied]] = defaultdict(deque)
         self._told: dict[Key, Told] = {}
         self._subcalls: defaultdict[tuple[str, int], dict[int, SubCall]] = defaultdict(dict)
@@ -74,6 +76,10 @@ class Past:
             self._replies[one.request].remove(one)
         return taken
 
+    def abandoned(self) -> Usage:
+        """Return what requests have cost that were cancelled in turns that are not over."""
+        return sum((one.usage for one in self._abandoned if (one.node, one.turn) not in self._taken), Usage())
+
     def told(self, event: Event) -> Told | None:
         """Take the recorded event that says the same as this one: of the same kind, at the same place."""
         return self._told.pop(key_of(event), None)
@@ -81,6 +87,11 @@ class Past:
     def untold(self) -> list[Event]:
         """Return the recorded events that were not taken."""
         return [told.event for told in self._told.values()]
+
+    def elapsed_s(self, node: str, turn: int) -> float | None:
+        """Return a node's seconds when a turn was told; None for one that is not over."""
+        taken = self._taken.get((node, turn))
+        return None if taken is None else taken[0].elapsed_s
 
     def cell(self, node: str, turn: int) -> PastCell | None:
         """Return the cell of a turn that is over; None when it is not, or had none."""
@@ -112,6 +123,9 @@ class Past:
         match event:
             case Replied():
                 self._replies[event.request].append(event)
+                return
+            case Abandoned():
+                self._abandoned.append(event)
                 return
             case TokensCounted():
                 self.counts[event.text] = event.tokens
@@ -149,6 +163,8 @@ def key_of(event: Event) -> Key:
 
 def timeless(event: Event) -> Event:
     """Return an event without the seconds that something took, which are never the same twice."""
-    if isinstance(event, TurnTaken) and event.turn.result is not None:
-        return replace(event, turn=replace(event.turn, result=replace(event.turn.result, elapsed_s=0.0)))
-    return event
+    if not isinstance(event, TurnTaken):
+        return event
+    result = event.turn.result
+    turn = event.turn if result is None else replace(event.turn, result=replace(result, elapsed_s=0.0))
+    return replace(event, turn=turn, elapsed_s=0.0)

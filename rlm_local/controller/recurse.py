@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rlm_local.controller.budget import Budget
 from rlm_local.errors import EngineRefused
-from rlm_local.ports import Engine
+from rlm_local.ports import CallCancelled, Engine
 from rlm_local.prompts import Profile, subcall_messages
 from rlm_local.types import Completion, ReplyStop, SubCall, Usage
 
@@ -94,6 +94,9 @@ class SubCalls:
                 Completion(subcall_messages(self._profile, prompt), max_tokens=limits.subcall_tokens)
             )
             used = reply.usage
+        except CallCancelled as cancelled:
+            used = cancelled.usage
+            raise asyncio.CancelledError from None  # timeouts know no other kind
         except EngineRefused as error:
             return _refused(prompt, str(error))
         finally:

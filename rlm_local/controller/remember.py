@@ -9,8 +9,8 @@ from dataclasses import fields, replace
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
 from rlm_local.controller.past import Past
-from rlm_local.events import Replied, TokensCounted
-from rlm_local.ports import Engine, Recorder
+from rlm_local.events import Abandoned, Replied, TokensCounted
+from rlm_local.ports import CallCancelled, Engine, Recorder
 from rlm_local.types import Completion, EngineInfo, Reply, Usage
 
 # Fields of a request that say who asks and when it is served; the reply is the same.
@@ -70,7 +70,11 @@ class Memory:
         if (recorded := self._past.reply(request)) is not None:
             return recorded
         self._clock.go_live()
-        reply = await self._engine.complete(completion)
+        try:
+            reply = await self._engine.complete(completion)
+        except CallCancelled as cancelled:
+            self._recorder.write(Abandoned(node, turn, cancelled.usage))
+            raise
         self._recorder.write(Replied(node, turn, request, reply))
         return reply
 

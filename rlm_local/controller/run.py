@@ -50,6 +50,7 @@ async def run_node(
     recorder = Record(ports.recorder, known, clock)
     memory = Memory(ports.engine, ports.recorder, known, clock)
     budget = Budget(request.limits, now=clock.elapsed_s)
+    budget.book(0, known.abandoned())
     tree = Tree(memory, recorder, profile, sampling, known, clock)
     node = Node(request, corpus, ports.repl, tree, Place(ROOT, 0, budget), cite)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from rlm_local.controller.budget import Budget
 from rlm_local.controller.conversation import Conversation
 from rlm_local.errors import WindowExceeded
 from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
-from rlm_local.ports import Engine
+from rlm_local.ports import CallCancelled, Engine
 from rlm_local.types import Action, Cell, Completion, GrammarMode, Reply, Sampling, StopReason, Usage
 
 RETRY_TEMPERATURES = (0.7, 1.0)  # for a reply that repeats an earlier cell
@@ -76,6 +77,9 @@ class TurnWriter:
                     )
                 )
                 used = reply.usage
+            except CallCancelled as cancelled:
+                used = cancelled.usage
+                raise asyncio.CancelledError from None  # timeouts know no other kind
             except WindowExceeded:
                 if not is_first:  # the estimate was short: the conversation has outgrown the window
                     return StopReason.WINDOW_LIMIT

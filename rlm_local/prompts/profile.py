@@ -7,7 +7,8 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     question     the opening of a real run; $question, $documents, $characters, $names, $subcall_tokens,
                  $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
-    open         the note of an ordinary turn; $turns_left
+    open         the note of an ordinary turn; $turns_left, $subcalls_left, $tokens_left, $seconds_left
+    low          added to the note where less than a quarter of something is left; $what, $left
     last         the note of a turn that may only answer
     held         the note when a cell gave an answer before anything was seen; $value
     unsupported  the note when no word of an answer was ever printed; $value
@@ -35,6 +36,7 @@ _ONCE = (
     "question",
     "observation",
     "open",
+    "low",
     "last",
     "held",
     "unsupported",
@@ -58,6 +60,7 @@ class Profile:
     question: str
     observation: str
     open: str
+    low: str
     last: str
     held: str
     unsupported: str

@@ -76,7 +76,7 @@ def read_trace(path: Path) -> Trace:
 
 def _says_event(raw: bytes) -> bool:
     """Say whether a line may be a trace's first one, damaged or of another version."""
-    return b'"event"' in raw
+    return b'"event"' in raw or b'"seq"' in raw
 
 
 class _DamagedLine(TraceError):

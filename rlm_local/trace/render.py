@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from rlm_local.events import (
+    Abandoned,
     Event,
     Replied,
     RunEnded,
@@ -47,7 +48,7 @@ def event_lines(event: Event) -> list[str]:
             return _run_header(event)
         case RunResumed():
             return ["", f"resumed at {visible_line(event.resumed_at, _LINE_CHARS)}"]
-        case Replied() | TokensCounted():
+        case Replied() | Abandoned() | TokensCounted():
             return []
         case TurnStarted():
             return ["", f"turn {event.number} · {visible_line(event.state, _LINE_CHARS)}"]

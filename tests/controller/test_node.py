@@ -10,10 +10,11 @@ import pytest
 
 from rlm_local.controller import Ports, run_node
 from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
-from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken
+from rlm_local.events import Abandoned, RunEnded, SubCallDone, TurnStarted, TurnTaken
 from rlm_local.limits import Limits
+from rlm_local.ports import CallCancelled
 from rlm_local.prompts import load_profile
-from rlm_local.testing import KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
+from rlm_local.testing import AnsweringEngine, KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
 from rlm_local.types import (
     DEFAULT_GRAMMAR,
     Answer,
@@ -343,3 +344,46 @@ async def test_a_variable_of_the_wrong_type_is_no_confirmed_answer_on_the_last_t
     answer = await ask(ScriptedEngine([LOOK, "FINAL_VAR(fee)"]), repl, answer_schema={"type": "integer"}, max_turns=2)
     assert (answer.value, answer.confirmed) == ("30 euros", False)
     assert "must be of type integer" in answer.reason
+
+
+async def test_tokens_of_cancelled_sub_calls_are_booked_and_recorded_as_the_engine_says() -> None:
+    class Cancelled(ScriptedEngine):
+        async def complete(self, completion):
+            if not self.completions:
+                return await super().complete(completion)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise CallCancelled(Usage(30, 20, 7)) from None
+
+    recorder = KeptEvents()
+    engine = Cancelled([LOOK])
+    answer = await ask(engine, QueryingRepl(["a?", "b?"]), recorder=recorder, wall_s=5.0)
+    assert answer.stop is StopReason.TIME_LIMIT
+    assert answer.usage.completion_tokens == 10 + 2 * 7
+    assert [event.usage for event in recorder.events if isinstance(event, Abandoned)] == [Usage(30, 20, 7)] * 2
+
+
+async def test_requests_at_one_time_are_bounded_over_the_whole_run() -> None:
+    class Counting(AnsweringEngine):
+        most = now = 0
+
+        async def complete(self, completion):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            reply = await super().complete(completion)
+            self.now -= 1
+            return reply
+
+    engine = Counting(lambda asked: LOOK if asked.grammar else "yes", window_tokens=8_192)
+    await ask(engine, QueryingRepl([f"{n}?" for n in range(20)]), max_concurrency=3, max_turns=2)
+    assert engine.most == 3
+
+
+async def test_the_budget_that_is_left_is_told_and_what_is_low_by_name() -> None:
+    engine = ScriptedEngine([LOOK, "yes", "yes", 'FINAL("yes")'])
+    await ask(engine, QueryingRepl(["a?", "b?"]), max_subcalls=2)
+    assert "Only 0 sub-calls are left." in engine.completions[-1].messages[-1].content
+    large = ScriptedEngine([LOOK, 'FINAL("30 euros")'], window_tokens=32_000)
+    await ask(large, ScriptedRepl([SEEN]), profile="large")
+    assert "11 turns left, 64 sub-calls, " in large.completions[-1].messages[-1].content

@@ -36,6 +36,7 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
         "subcall": [[m.role.value, m.content] for m in subcall_messages(profile, "Is it so?")],
         "notes": [
             profile.open,
+            profile.low,
             profile.last,
             profile.held,
             profile.unsupported,

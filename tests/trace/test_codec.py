@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm_local.events import (
+    Abandoned,
     DocumentInfo,
     Event,
     Replied,
@@ -109,6 +110,7 @@ EVENT = st.one_of(
     ),
     st.builds(RunResumed, TEXT),
     st.builds(Replied, TEXT, COUNT, TEXT, st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT)),
+    st.builds(Abandoned, TEXT, COUNT, USAGE),
     st.builds(TokensCounted, TEXT, COUNT),
     st.builds(TurnStarted, TEXT, COUNT, TEXT),
     st.builds(TurnWritten, TEXT, COUNT, TEXT),
@@ -120,6 +122,7 @@ EVENT = st.one_of(
         st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT),
         TEXT,
         st.builds(Spent, COUNT, USAGE, COUNT),
+        SECONDS,
     ),
     st.builds(RunEnded, ANSWER),
 )
@@ -166,6 +169,7 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
             "usage": {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0},
             "remembered": 0,
         },
+        "elapsed_s": 0.0,
     }
 
 
@@ -216,6 +220,7 @@ def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
         RunStarted,
         RunResumed,
         Replied,
+        Abandoned,
         TokensCounted,
         TurnStarted,
         TurnWritten,
