@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, EngineInfo, GrammarMode, JsonValue, Reply, Sampling, SubCall, Turn, Usage
+from rlm_local.types import Answer, EngineInfo, GrammarMode, JsonValue, Reply, Sampling, Span, SubCall, Turn, Usage
 
 ROOT = "0"  # the root's node; its first child is "0.1", and that one's second "0.1.2"
 
@@ -74,6 +74,25 @@ class TokensCounted:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeStarted:
+    """A cell has given a question to a child. What the child does follows under its own node."""
+
+    node: str
+    parent: str
+    turn: int  # of the parent
+    question: str
+    documents: tuple[DocumentInfo, ...]  # by name and size
+    spans: tuple[Span, ...]  # of the parent's documents that they are; empty for all of them, or a text
+    limits: Limits  # its share
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEnded:
+    node: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
 class TurnStarted:
     node: str
     number: int  # 1-based
@@ -129,6 +148,8 @@ Event: TypeAlias = (
     | Replied
     | Abandoned
     | TokensCounted
+    | NodeStarted
+    | NodeEnded
     | TurnStarted
     | TurnWritten
     | SubCallDone

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from rlm_local.events import Event
-from rlm_local.types import CellResult, Completion, EngineInfo, Reply, SubCall, Usage
+from rlm_local.types import CellResult, ChildAsk, Completion, EngineInfo, Reply, SubCall, Usage
 
 QueryHandler: TypeAlias = Callable[[Sequence[str]], Awaitable[Sequence[SubCall]]]
 """Answers the prompts of one llm_query or llm_query_batched, in order, one SubCall each. Never raises for
 what the model did: a call that may not be made comes back with `refused` set."""
+
+RecurseHandler: TypeAlias = Callable[[Sequence[ChildAsk]], Awaitable[Sequence[SubCall]]]
+"""Answers the questions of one rlm_query or rlm_query_batched in the same way."""
 
 
 class CallCancelled(asyncio.CancelledError):
@@ -47,10 +50,13 @@ class Engine(Protocol):
 class Repl(Protocol):
     """Runs cells of Python in one namespace that lives until close(). One cell at a time."""
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, recurse: RecurseHandler | None = None
+    ) -> CellResult:
         """Run one cell and return what happened; whatever the code did is in the result, not raised.
 
-        wall_s: for this cell, not counting the time in which it waits for `query`.
+        wall_s: for this cell, not counting the time in which it waits for `query` or `recurse`.
+        recurse: None refuses every question to a child.
         Raises JailUnavailable when no jail can be started, WorkerLost when it cannot be rebuilt.
         """
         ...

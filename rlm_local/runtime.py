@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
-from rlm_local.controller import Past, Ports, run_node
+from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.engine.launch import launch_llama
 from rlm_local.errors import ConfigError
@@ -23,7 +23,7 @@ from rlm_local.jail import JailSession, nsjail_binary
 from rlm_local.ports import Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
-from rlm_local.types import Answer, Document, Request
+from rlm_local.types import Answer, Corpus, Document, Request
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
@@ -57,7 +57,7 @@ class Runtime:
             return await run_node(
                 request,
                 corpus,
-                Ports(self.engine, repl, recorder),
+                Ports(self.engine, repl, recorder, _open_child),
                 self.profile,
                 sampling=self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
@@ -80,6 +80,15 @@ class Runtime:
             engine=self.engine.info,
             version=__version__,
         )
+
+
+@asynccontextmanager
+async def _open_child(request: Request, corpus: Corpus | None, cells: Sequence[PastCell]) -> AsyncIterator[Opened]:
+    """See controller.tree.OpenChild."""
+    own = join(request.documents) if corpus is None else corpus
+    async with await JailSession.start(own, request.limits, notes={"question": request.question}) as repl:
+        await repl.restore([(cell.code, cell.result) for cell in cells])
+        yield Opened(own, repl, partial(cite, corpus=own, question=request.question))
 
 
 @dataclass(frozen=True, slots=True)

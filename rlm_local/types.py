@@ -25,6 +25,7 @@ class StopReason(StrEnum):
     TOKEN_LIMIT = "token_limit"
     TIME_LIMIT = "time_limit"
     WINDOW_LIMIT = "window_limit"  # the root's own conversation no longer fits the model's window
+    NO_PROGRESS = "no_progress"  # it went round in a circle, was told so, and went on
     CANCELLED = "cancelled"
 
 
@@ -205,6 +206,16 @@ class SubCall:
     answer: str  # empty when refused
     usage: Usage
     refused: str = ""  # one sentence, when the call was not made (budget, window)
+    node: str = ""  # the child that worked on it; empty for a plain call
+
+
+@dataclass(frozen=True, slots=True)
+class ChildAsk:
+    """A question that a cell gives to a child: over spans of its own documents, over a text, or over all it has."""
+
+    question: str
+    spans: tuple[Span, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

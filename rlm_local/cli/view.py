@@ -18,8 +18,11 @@ from rich.text import Text
 
 from rlm_local.cli.streams import Patient
 from rlm_local.events import (
+    ROOT,
     Abandoned,
     Event,
+    NodeEnded,
+    NodeStarted,
     Replied,
     RunEnded,
     RunResumed,
@@ -162,23 +165,29 @@ def _status(event: Event) -> str | None:
     match event:
         case RunStarted() | RunResumed():
             return "starting"
+        case NodeStarted():
+            return f"child {event.node} begins"
         case TurnStarted():
-            return f"turn {event.number}: the model writes"
+            return f"{_whose(event.node)}turn {event.number}: the model writes"
         case TurnWritten():
-            return f"turn {event.number}: its code runs"
-        case SubCallDone() | Replied() | Abandoned() | TokensCounted():
+            return f"{_whose(event.node)}turn {event.number}: its code runs"
+        case SubCallDone() | NodeEnded() | Replied() | Abandoned() | TokensCounted():
             return None
         case TurnTaken() | RunEnded():
             return ""
 
 
+def _whose(node: str) -> str:
+    return "" if node == ROOT else f"child {node}, "
+
+
 def _style(event: Event, line: str) -> str:
     match event:
-        case RunStarted() | RunResumed() | TurnStarted():
+        case RunStarted() | RunResumed() | NodeStarted() | TurnStarted():
             return "bold"
         case TurnWritten() if line.startswith("  │"):
             return "cyan"
-        case SubCallDone():
+        case SubCallDone() | NodeEnded():
             return "magenta"
         case TurnTaken():
             return "dim"

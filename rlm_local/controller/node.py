@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
 
+from rlm_local.controller.breaker import Breaker
+from rlm_local.controller.children import Children
 from rlm_local.controller.conversation import Conversation, situate
 from rlm_local.controller.finish import best_so_far, why
 from rlm_local.controller.judge import Judge, fill
 from rlm_local.controller.left import told_left
 from rlm_local.controller.past import code_of
 from rlm_local.controller.recurse import SubCalls
-from rlm_local.controller.tree import Place, Tree
+from rlm_local.controller.tree import Opened, Place, Tree
 from rlm_local.controller.writing import TurnWriter
 from rlm_local.events import Spent, SubCallDone, TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import AnswerSchema, TurnState, decode_turn
-from rlm_local.ports import Repl
 from rlm_local.types import (
     Action,
     Answer,
     CellResult,
     CellStatus,
-    Citation,
-    Corpus,
     JsonValue,
     Reply,
     Request,
-    Span,
     StopReason,
     SubCall,
     Turn,
 )
-
-Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Citation, ...]]
-"""Finds the passages that a value rests on, from printed spans and from texts that were read."""
 
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
 
@@ -42,22 +35,24 @@ FINISH_BY = 0.85  # share of the run's seconds after which the next turn may onl
 class Node:
     """The state of one node between its turns."""
 
-    def __init__(self, request: Request, corpus: Corpus, repl: Repl, tree: Tree, place: Place, cite: Cite) -> None:
+    def __init__(self, request: Request, opened: Opened, tree: Tree, place: Place) -> None:
         self._request = request
         self._limits = request.limits
-        self._corpus = corpus
-        self._repl = repl
+        self._corpus = opened.corpus
+        self._repl = opened.repl
         self._tree = tree
+        self._place = place
         self._id = place.id
         self._budget = place.budget
         self._recorder = tree.recorder
         self._profile = tree.profile
-        self._cite = cite
+        self._cite = opened.cite
         self._engine = tree.asker(place)
         self._turns: list[Turn] = []
         self._elapsed_s = 0.0  # when the last turn was over; what is decided and told of time goes by it
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
         schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
+        self._breaker = Breaker()
         self._judge = Judge(tree.profile, schema)
         self._talk = Conversation(self._engine, tree.profile)
         self._writer = TurnWriter(
@@ -115,6 +110,15 @@ class Node:
             overhead_tokens=self._engine.info.window_tokens - situation.subcall_tokens - self._limits.subcall_tokens,
             on_done=self._tell_subcall,
         )
+        self._children = Children(
+            self._tree,
+            self._place,
+            self._request,
+            self._corpus,
+            self._subcalls,
+            turn=lambda: self._budget.turns,
+            on_done=self._tell_subcall,
+        )
 
     async def _reply(self, state: TurnState) -> Reply | StopReason:
         self._budget.turns += 1
@@ -149,7 +153,7 @@ class Node:
         self._subcalls.begin_turn()
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
         try:
-            result = await self._repl.execute(code, wall_s=wall_s, query=self._subcalls)
+            result = await self._repl.execute(code, wall_s=wall_s, query=self._subcalls, recurse=self._children)
         finally:
             self._budget.kept_tokens = 0
         if cell is not None:
@@ -161,7 +165,10 @@ class Node:
     async def _observe(self, turn: Turn, note: str, spent: Spent) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""
         output = await self._talk.hear(turn)
+        tripped = self._breaker.see(turn) and not self._judge.stuck  # who is stuck is told that already
         state = self._next_state()
+        if tripped and not self._forced_by:
+            note = f"{note}\n{fill(self._profile.circle, why=self._breaker.why)}".strip()
         what_now = (
             self._profile.last if state is TurnState.LAST else told_left(self._profile, self._budget, self._elapsed_s)
         )
@@ -182,6 +189,8 @@ class Node:
         window = self._engine.info.window_tokens
         # An ordinary turn must leave room for the observation that follows it and for an answer after that.
         growth = self._limits.turn_tokens + self._talk.output_tokens + self._limits.answer_tokens
+        if self._breaker.trips > 1:
+            return StopReason.NO_PROGRESS
         if self._budget.remaining_turns == 1:
             return StopReason.TURN_LIMIT
         if self._elapsed_s > FINISH_BY * self._limits.wall_s:
@@ -204,6 +213,8 @@ class Node:
         return Spent(self._budget.subcalls, self._budget.usage, self._budget.remembered)
 
     def _why(self, stop: StopReason) -> str:
+        if stop is StopReason.NO_PROGRESS:
+            return f"the run went round in a circle: {self._breaker.why}"
         return why(stop, self._limits, window_tokens=self._engine.info.window_tokens)
 
     def _answer(self, value: JsonValue, stop: StopReason, *, reason: str) -> Answer:

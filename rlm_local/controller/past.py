@@ -10,6 +10,8 @@ from typing import TypeAlias
 from rlm_local.events import (
     Abandoned,
     Event,
+    NodeEnded,
+    NodeStarted,
     Replied,
     RunEnded,
     RunResumed,
@@ -21,7 +23,8 @@ from rlm_local.events import (
     TurnTaken,
     TurnWritten,
 )
-from rlm_local.types import Action, Cell, CellResult, FinalVar, Reply, SubCall, Usage
+from rlm_local.limits import Limits
+from rlm_local.types import Action, Answer, Cell, CellResult, FinalVar, Reply, SubCall, Usage
 
 Key: TypeAlias = tuple[str, str, int, int]
 
@@ -58,6 +61,8 @@ class Past:
         self.ended_at_s = times_s[-1] if times_s else 0.0
         self._abandoned: list[Abandoned] = []
         self._replies: defaultdict[str, deque[Replied]] = defaultdict(deque)
+        self._started: dict[str, NodeStarted] = {}
+        self._ended: dict[str, Answer] = {}
         self._told: dict[Key, Told] = {}
         self._subcalls: defaultdict[tuple[str, int], dict[int, SubCall]] = defaultdict(dict)
         self._taken: dict[tuple[str, int], tuple[TurnTaken, float]] = {}
@@ -75,6 +80,20 @@ class Past:
         for one in taken:
             self._replies[one.request].remove(one)
         return taken
+
+    def share(self, node: str) -> Limits | None:
+        """Return what a child was given to spend; None when it has not begun."""
+        started = self._started.get(node)
+        return None if started is None else started.limits
+
+    def ended(self, node: str) -> Answer | None:
+        """Return the answer that a child has come to; None when it has not ended."""
+        return self._ended.get(node)
+
+    def turns_below(self, node: str) -> list[tuple[str, int]]:
+        """Return every turn of a node and its descendants that replies were paid for."""
+        below = {(one.node, one.turn) for waiting in self._replies.values() for one in waiting}
+        return sorted((of, turn) for of, turn in below if of == node or of.startswith(f"{node}."))
 
     def abandoned(self) -> Usage:
         """Return what requests have cost that were cancelled in turns that are not over."""
@@ -134,6 +153,10 @@ class Past:
                 return  # a run that goes on ends anew
             case SubCallDone():
                 self._subcalls[event.node, event.turn][event.number] = event.subcall
+            case NodeStarted():
+                self._started[event.node] = event
+            case NodeEnded():
+                self._ended[event.node] = event.answer
             case TurnTaken():
                 self._taken[event.node, event.number] = (event, at_s)
         self._told[key_of(event)] = Told(event, at_s)
@@ -153,6 +176,8 @@ def code_of(action: Action) -> str:
 def key_of(event: Event) -> Key:
     """Return what tells where in a run an event belongs, apart from what it says."""
     match event:
+        case NodeStarted() | NodeEnded():
+            return (type(event).__name__, event.node, 0, 0)
         case TurnStarted() | TurnWritten() | TurnTaken():
             return (type(event).__name__, event.node, event.number, 0)
         case SubCallDone():
@@ -163,6 +188,8 @@ def key_of(event: Event) -> Key:
 
 def timeless(event: Event) -> Event:
     """Return an event without the seconds that something took, which are never the same twice."""
+    if isinstance(event, NodeEnded):
+        return replace(event, answer=replace(event.answer, wall_s=0.0))
     if not isinstance(event, TurnTaken):
         return event
     result = event.turn.result

@@ -49,6 +49,11 @@ class SubCalls:
         """Number the calls that follow from 1."""
         self._asked = 0
 
+    def next_number(self) -> int:
+        """Return the number of a call in this turn that somebody else answers."""
+        self._asked += 1
+        return self._asked
+
     async def __call__(self, prompts: Sequence[str]) -> list[SubCall]:
         """Answer all prompts, side by side, in the order given."""
         first = self._asked + 1
@@ -91,7 +96,7 @@ class SubCalls:
         used = Usage()
         try:
             reply = await self._engine.complete(
-                Completion(subcall_messages(self._profile, prompt), max_tokens=limits.subcall_tokens)
+                Completion(subcall_messages(self._profile, prompt), max_tokens=limits.subcall_tokens, depth=1)
             )
             used = reply.usage
         except CallCancelled as cancelled:

@@ -59,6 +59,11 @@ class Memory:
             known = self._known[replied.request] = asyncio.get_running_loop().create_future()
             known.set_result(replied.reply)
 
+    def recall_below(self, node: str) -> None:
+        """Know all that a child of the past and its own children were replied."""
+        for of, turn in self._past.turns_below(node):
+            self.recall(of, turn)
+
     async def count_tokens(self, text: str) -> int:
         digest = text_digest(text)
         if digest not in self._counts:
@@ -87,10 +92,11 @@ class Asker:
     no cost; one that is under way is waited for.
     """
 
-    def __init__(self, memory: Memory, node: str, budget: Budget) -> None:
+    def __init__(self, memory: Memory, node: str, budget: Budget, *, depth: int = 0) -> None:
         self._memory = memory
         self._node = node
         self.budget = budget  # on whose account memories are counted
+        self._depth = depth
         self.turn = 0
 
     @property
@@ -98,8 +104,9 @@ class Asker:
         return self._memory.info
 
     async def complete(self, completion: Completion) -> Reply:
-        """See ports.Engine. A reply from memory has no usage."""
-        reply, remembered = await self._memory.complete(completion, self._node, self.turn)
+        """See ports.Engine. A reply from memory has no usage. depth: of the request, below this node."""
+        deeper = replace(completion, depth=self._depth + completion.depth)
+        reply, remembered = await self._memory.complete(deeper, self._node, self.turn)
         if remembered:
             self.budget.book(0, Usage(), remembered=1)
         return reply

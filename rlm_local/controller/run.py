@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
-from rlm_local.controller.node import Cite, Node
+from rlm_local.controller.node import Node
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import Record
 from rlm_local.controller.remember import Memory
-from rlm_local.controller.tree import Place, Tree
+from rlm_local.controller.tree import Cite, OpenChild, Opened, Place, Tree
 from rlm_local.events import ROOT, RunEnded
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
@@ -25,6 +25,7 @@ class Ports:
     engine: Engine
     repl: Repl
     recorder: Recorder
+    open_child: OpenChild | None = None  # None: rlm_query is a plain sub-call
 
 
 async def run_node(
@@ -51,18 +52,39 @@ async def run_node(
     memory = Memory(ports.engine, ports.recorder, known, clock)
     budget = Budget(request.limits, now=clock.elapsed_s)
     budget.book(0, known.abandoned())
-    tree = Tree(memory, recorder, profile, sampling, known, clock)
-    node = Node(request, corpus, ports.repl, tree, Place(ROOT, 0, budget), cite)
+    tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child)
+    node = Node(request, Opened(corpus, ports.repl, cite), tree, Place(ROOT, 0, budget))
     try:
-        async with asyncio.timeout(None) as bound:
-            loop = asyncio.get_running_loop()
-            clock.when_live(lambda: bound.reschedule(loop.time() + budget.remaining_s))
-            answer = await node.run()
-    except TimeoutError:
-        answer = node.unconfirmed(StopReason.TIME_LIMIT)
+        answer = await _bounded(node, budget, clock)
     except asyncio.CancelledError:
         recorder.write(RunEnded(node.unconfirmed(StopReason.CANCELLED)))
         raise
-    # What came out otherwise is told by then; how a run ends is told anew each time.
     recorder.write(RunEnded(answer))
     return answer
+
+
+async def _run_child(tree: Tree, request: Request, corpus: Corpus | None, place: Place) -> Answer:
+    assert tree.open_child is not None  # or nobody asks for one
+    cells = [] if tree.past.redo else tree.past.cells(place.id)
+    async with tree.open_child(request, corpus, cells) as opened:
+        return await _bounded(Node(request, opened, tree, place), place.budget, tree.clock)
+
+
+async def _bounded(node: Node, budget: Budget, clock: Clock) -> Answer:
+    """Run a node to its end, or to the end of its seconds. They pass from when the run is live."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(None) as bound:
+
+            def begin() -> None:
+                if running:
+                    bound.reschedule(loop.time() + budget.remaining_s)
+
+            running = True
+            clock.when_live(begin)
+            try:
+                return await node.run()
+            finally:
+                running = False
+    except TimeoutError:
+        return node.unconfirmed(StopReason.TIME_LIMIT)

@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Spans, parse
+from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Recurse, Spans, parse
 from rlm_local.jail.process import Jail, JailEndedError
 from rlm_local.jail.wire import WireError
 from rlm_local.limits import Limits
-from rlm_local.ports import QueryHandler
+from rlm_local.ports import QueryHandler, RecurseHandler
 from rlm_local.types import Span, SubCall, Usage
 
 GRACE_S = 2.0  # between the first interrupt and the kill
@@ -63,6 +63,7 @@ class Job:
     limits: Limits
     document_chars: Sequence[int]
     query: QueryHandler
+    recurse: RecurseHandler | None = None
 
 
 class CellRun:
@@ -128,7 +129,7 @@ class CellRun:
             message = parse(
                 frame, document_chars=self._job.document_chars, output_bytes=self._job.limits.cell_output_bytes
             )
-            if isinstance(message, Query):
+            if isinstance(message, Query | Recurse):
                 self._take_query(message)
             elif message.cell_id != self._job.cell_id:
                 # A thread of an earlier cell may still search; nothing else outlives its cell.
@@ -143,7 +144,7 @@ class CellRun:
                 return
         raise WireError(f"more than {_FRAMES_PER_CELL} frames in one cell")
 
-    def _take_query(self, query: Query) -> None:
+    def _take_query(self, query: Query | Recurse) -> None:
         if query.id <= self._last_query or query.cell_id > self._job.cell_id:
             raise WireError(f"query {query.id} of cell {query.cell_id} after query {self._last_query}")
         self._last_query = query.id
@@ -155,19 +156,28 @@ class CellRun:
         self._queries.add(task)
         task.add_done_callback(self._answered)
 
-    async def _answer(self, query: Query) -> None:
-        self._asked += len(query.prompts)
-        self._asked_chars += sum(map(len, query.prompts))
+    async def _answer(self, query: Query | Recurse) -> None:
+        texts = query.prompts if isinstance(query, Query) else [ask.question + ask.text for ask in query.asks]
+        self._asked += len(texts)
+        self._asked_chars += sum(map(len, texts))
         most = max(_CALLS_PER_CELL, 4 * self._job.limits.max_subcalls)
         if self._asked > most or self._asked_chars > _PROMPT_CHARS_PER_CELL:
             refusal = "refused: one cell may not ask this much"
-            subcalls: Sequence[SubCall] = [SubCall("", "", Usage(), refused=refusal)] * len(query.prompts)
+            subcalls: Sequence[SubCall] = [SubCall("", "", Usage(), refused=refusal)] * len(texts)
         else:
             with self._held_clock():
-                subcalls = await self._job.query(query.prompts)
+                subcalls = await self._ask(query)
             self.observed.subcalls.extend(subcalls)
         replies = [{"answer": subcall.answer, "refused": subcall.refused} for subcall in subcalls]
         await self._jail.send({"op": "result", "id": query.id, "replies": replies})
+
+    async def _ask(self, query: Query | Recurse) -> Sequence[SubCall]:
+        if isinstance(query, Query):
+            return await self._job.query(query.prompts)
+        if self._job.recurse is not None:
+            return await self._job.recurse(query.asks)
+        refusal = "rlm_query has nobody to answer it here; use llm_query"
+        return [SubCall(ask.question, "", Usage(), refused=refusal) for ask in query.asks]
 
     @contextmanager
     def _held_clock(self) -> Iterator[None]:

@@ -14,8 +14,8 @@ from rlm_local.jail.messages import Done
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
 from rlm_local.limits import Limits
-from rlm_local.ports import QueryHandler
-from rlm_local.types import CellResult, CellStatus, Corpus, JsonValue, SubCall, Usage
+from rlm_local.ports import QueryHandler, RecurseHandler
+from rlm_local.types import CellResult, CellStatus, ChildAsk, Corpus, JsonValue, SubCall, Usage
 
 # For the model, of a cell that was stopped while its jail lived on.
 _STOPPED = {
@@ -87,7 +87,9 @@ class JailSession:
     ) -> None:
         await self.close()
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, recurse: RecurseHandler | None = None
+    ) -> CellResult:
         """Run one cell and return what happened. See ports.Repl.
 
         A cell that is cancelled, or whose query handler raises, takes its jail with it; the next cell rebuilds it.
@@ -100,7 +102,7 @@ class JailSession:
             jail = self._jail or await self._rebuilt()
             started = time.monotonic()
             self._cells += 1
-            observed = await self._run(jail, self._cells, code, wall_s, query)
+            observed = await self._run(jail, self._cells, code, wall_s, query, recurse)
             elapsed_s = time.monotonic() - started
             result = _result(observed, elapsed_s, was_out_of_memory=jail.was_out_of_memory())
             if observed.done is None:
@@ -136,8 +138,10 @@ class JailSession:
         self._closed = True
         await self._drop()
 
-    async def _run(self, jail: Jail, number: int, code: str, wall_s: float, query: QueryHandler) -> Observed:
-        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query)
+    async def _run(
+        self, jail: Jail, number: int, code: str, wall_s: float, query: QueryHandler, recurse: RecurseHandler | None
+    ) -> Observed:
+        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query, recurse)
         try:
             return await CellRun(jail, job).run()
         except BaseException:
@@ -157,7 +161,7 @@ class JailSession:
         jail = self.jail
         for past in tuple(self._past):
             if past.can_replay:
-                observed = await self._run(jail, past.number, past.code, past.wall_s, _recorded(past.subcalls))
+                observed = await self._run(jail, past.number, past.code, past.wall_s, *_recorded(past.subcalls))
                 if observed.done is not None and _status(observed, observed.done) is past.status:
                     continue
                 if observed.done is None:  # code that kills its jail only this time must not end the run
@@ -197,8 +201,8 @@ class JailSession:
             await jail.end()
 
 
-def _recorded(subcalls: Sequence[SubCall]) -> QueryHandler:
-    """Return a handler that answers each prompt as it was answered before, equal prompts in their order."""
+def _recorded(subcalls: Sequence[SubCall]) -> tuple[QueryHandler, RecurseHandler]:
+    """Return handlers that answer each prompt as it was answered before, equal prompts in their order."""
     waiting: dict[str, list[SubCall]] = {}
     for subcall in reversed(subcalls):
         waiting.setdefault(subcall.prompt, []).append(subcall)
@@ -211,7 +215,15 @@ def _recorded(subcalls: Sequence[SubCall]) -> QueryHandler:
             for prompt in prompts
         ]
 
-    return answer
+    async def recurse(asks: Sequence[ChildAsk]) -> Sequence[SubCall]:
+        # At the last level a question was a plain call, whose prompt ends with it.
+        asked = [
+            next((prompt for prompt, left in waiting.items() if left and prompt.endswith(ask.question)), ask.question)
+            for ask in asks
+        ]
+        return await answer(asked)
+
+    return answer, recurse
 
 
 def _result(observed: Observed, elapsed_s: float, *, was_out_of_memory: bool) -> CellResult:

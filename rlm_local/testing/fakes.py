@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import Event
-from rlm_local.ports import QueryHandler
+from rlm_local.ports import QueryHandler, RecurseHandler
 from rlm_local.types import CellResult, CellStatus, Completion, EngineInfo, Reply, ReplyStop, SubCall, Usage
 
 CHARS_PER_TOKEN = 4  # of the scripted tokenizer
@@ -82,7 +82,9 @@ class ScriptedRepl:
         self.codes: list[str] = []
         self.closed = False
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, recurse: RecurseHandler | None = None
+    ) -> CellResult:
         if not self._results:
             raise AssertionError(f"cell {len(self.codes) + 1} came, but the script has ended: {code!r}")
         self.codes.append(code)
@@ -102,7 +104,9 @@ class QueryingRepl:
         self._prompts = list(prompts)
         self.closed = False
 
-    async def execute(self, code: str, *, wall_s: float, query: QueryHandler) -> CellResult:
+    async def execute(
+        self, code: str, *, wall_s: float, query: QueryHandler, recurse: RecurseHandler | None = None
+    ) -> CellResult:
         calls: tuple[SubCall, ...] = tuple(await query(self._prompts))
         lines = [call.answer if not call.refused else f"Error: {call.refused}" for call in calls]
         return CellResult(CellStatus.OK, "\n".join(lines) + "\n", subcalls=calls)

@@ -7,11 +7,14 @@ model that could act on a terminal.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rlm_local.events import (
+    ROOT,
     Abandoned,
     Event,
+    NodeEnded,
+    NodeStarted,
     Replied,
     RunEnded,
     RunResumed,
@@ -43,9 +46,22 @@ _STATUS = {
 
 def event_lines(event: Event) -> list[str]:
     """Return what a person sees of one event; [] when there is nothing new to see."""
+    lines = _lines_of(event)
+    node = getattr(event, "node", ROOT)
+    if node == ROOT:
+        return lines
+    # Children run side by side: each line says whose it is, as deep as it stands.
+    return [f"{_INDENT * node.count('.')}{visible_line(node, _LINE_CHARS)} ┆ {line}".rstrip() for line in lines if line]
+
+
+def _lines_of(event: Event) -> list[str]:
     match event:
         case RunStarted():
             return _run_header(event)
+        case NodeStarted():
+            return _node_header(event)
+        case NodeEnded():
+            return _indented("answer: " + event.answer.text, "") + summary_lines(event.answer)
         case RunResumed():
             return ["", f"resumed at {visible_line(event.resumed_at, _LINE_CHARS)}"]
         case Replied() | Abandoned() | TokensCounted():
@@ -89,6 +105,15 @@ def _run_header(run: RunStarted) -> list[str]:
         *_indented("question: " + run.question, ""),
         f"{_count(len(run.documents), 'document')}, {_count(chars, 'character')} · {visible(run.model)}, "
         f"window {run.engine.window_tokens:,} tokens",
+    ]
+
+
+def _node_header(node: NodeStarted) -> list[str]:
+    chars = sum(document.chars for document in node.documents)
+    return [
+        *_indented("question: " + node.question, ""),
+        f"{_count(len(node.documents), 'document')}, {_count(chars, 'character')} · "
+        f"up to {node.limits.max_tokens:,} tokens, {_count(node.limits.max_subcalls, 'sub-call')}",
     ]
 
 
@@ -170,7 +195,37 @@ def _count(number: int, noun: str) -> str:
 
 def run_lines(events: Sequence[Event]) -> list[str]:
     """Return a whole run; one that did not come to its end says so."""
-    lines = [line for event in events for line in event_lines(event)]
+    lines = [line for event in _as_a_tree(events) for line in event_lines(event)]
     if not (events and isinstance(events[-1], RunEnded)):
         lines += ["", "the trace stops here: the run did not come to its end"]
     return lines
+
+
+def _as_a_tree(events: Sequence[Event]) -> Iterator[Event]:
+    """Yield the events of each child together, where its parent began it, in place of as they came."""
+    of_child: dict[str, list[Event]] = {}
+    for event in events:
+        node = getattr(event, "node", ROOT)
+        if node != ROOT:
+            of_child.setdefault(node, []).append(event)
+
+    def whole(event: Event) -> Iterator[Event]:
+        yield event
+        if isinstance(event, NodeStarted):
+            for own in of_child[event.node][1:]:
+                yield own
+                yield from below(event.node, own)
+
+    def below(parent: str, event: Event) -> Iterator[Event]:
+        """Yield the children that a node began in the turn that this event has written."""
+        if not isinstance(event, TurnWritten):
+            return
+        for child in of_child.values():
+            started = child[0]
+            if isinstance(started, NodeStarted) and (started.parent, started.turn) == (parent, event.number):
+                yield from whole(started)
+
+    for event in events:
+        if getattr(event, "node", ROOT) == ROOT:
+            yield event
+            yield from below(ROOT, event)

@@ -12,6 +12,7 @@ from rlm_local.jail import wire
 
 _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes far beyond
 PROMPTS_PER_CALL = 1024
+ASKS_PER_CALL = 64  # questions to children
 
 
 class CellOverError(Exception):
@@ -64,6 +65,15 @@ class Channel:
         """
         if len(prompts) > PROMPTS_PER_CALL:
             raise ValueError(f"{len(prompts)} prompts in one call, but at most {PROMPTS_PER_CALL} are allowed")
+        return self._exchange(cell_id, {"op": "query", "prompts": list(prompts)})
+
+    def recurse(self, cell_id: int, asks: Sequence[Mapping[str, object]]) -> list[dict[str, str]]:
+        """Return the host's replies, one a question. Raises as query() does."""
+        if len(asks) > ASKS_PER_CALL:
+            raise ValueError(f"{len(asks)} questions in one call, but at most {ASKS_PER_CALL} are allowed")
+        return self._exchange(cell_id, {"op": "recurse", "asks": list(asks)})
+
+    def _exchange(self, cell_id: int, asked: Mapping[str, object]) -> list[dict[str, str]]:
         with self._slots:
             waiter = _Waiter(cell_id)
             with self._write_lock:
@@ -72,7 +82,7 @@ class Channel:
                 query_id = self._last_id
                 self._waiters[query_id] = waiter
                 try:
-                    frame = {"op": "query", "id": query_id, "cell_id": cell_id, "prompts": list(prompts)}
+                    frame = {**asked, "id": query_id, "cell_id": cell_id}
                     self._write(wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES))
                 except wire.WireError as error:
                     del self._waiters[query_id]

@@ -8,6 +8,7 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
+from sandbox.worker.asking import context_of
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.search import Search, Span
@@ -25,6 +26,7 @@ class Names:
 
     def __init__(self, corpus: Corpus, channel: Channel, notes: Mapping[str, Json]) -> None:
         self._channel = channel
+        self._corpus = corpus
         self._spans = 0
         self.cell_id = 0
         self.final: dict[str, Json] | None = None  # {"value": ...} once the cell has answered
@@ -36,6 +38,8 @@ class Names:
             "search": Search(corpus, self._report),
             "llm_query": self.llm_query,
             "llm_query_batched": self.llm_query_batched,
+            "rlm_query": self.rlm_query,
+            "rlm_query_batched": self.rlm_query_batched,
             "SHOW_VARS": self.show_vars,
             "FINAL": self.finish,
             "FINAL_VAR": self.finish_with_variable,
@@ -94,6 +98,44 @@ class Names:
         if all(reply["refused"] for reply in replies):
             raise RuntimeError(replies[0]["refused"])
         return [f"Error: {reply['refused']}" if reply["refused"] else reply["answer"] for reply in replies]
+
+    def rlm_query(self, question: str, context: object = None) -> str:
+        """Return the answer to a question that is worked on like this one, over `context` or all documents."""
+        (reply,) = self._recurse([question], context)
+        if reply["refused"]:
+            raise RuntimeError(reply["refused"])
+        return reply["answer"]
+
+    def rlm_query_batched(self, questions: Sequence[str], contexts: object = None) -> list[str]:
+        """Return the answers to several questions, in their order.
+
+        contexts: one for all of them, or a list with one for each.
+        """
+        if isinstance(questions, str) or not isinstance(questions, Sequence):
+            raise TypeError(f"rlm_query_batched() takes a list of questions, not {type(questions).__name__}")
+        if not questions:
+            return []
+        replies = self._recurse(questions, contexts)
+        if all(reply["refused"] for reply in replies):
+            raise RuntimeError(replies[0]["refused"])
+        return [f"Error: {reply['refused']}" if reply["refused"] else reply["answer"] for reply in replies]
+
+    def _recurse(self, questions: Sequence[str], contexts: object) -> list[dict[str, str]]:
+        for question in questions:
+            _check_prompt("rlm_query", question)
+        each = isinstance(contexts, list | tuple) and len(contexts) == len(questions) > 1
+        if isinstance(contexts, list | tuple) and len(questions) > 1 and not each:
+            raise ValueError(
+                f"{len(contexts)} contexts for {len(questions)} questions; give one for each, or one for all"
+            )
+        given = list(contexts) if isinstance(contexts, list | tuple) and each else [contexts] * len(questions)
+        asks = [
+            {"question": question, "context": context_of(self._corpus, context)}
+            for question, context in zip(questions, given, strict=True)
+        ]
+        if not self.cell_id:
+            raise CellOverError("no cell is running, so no question can be asked")
+        return self._channel.recurse(self.cell_id, asks)
 
     def _ask(self, prompts: Sequence[str]) -> list[dict[str, str]]:
         if not self.cell_id:

@@ -387,3 +387,52 @@ async def test_the_budget_that_is_left_is_told_and_what_is_low_by_name() -> None
     large = ScriptedEngine([LOOK, 'FINAL("30 euros")'], window_tokens=32_000)
     await ask(large, ScriptedRepl([SEEN]), profile="large")
     assert "11 turns left, 64 sub-calls, " in large.completions[-1].messages[-1].content
+
+
+def looks(*codes: str) -> list[str]:
+    return [f"```repl\n{code}\n```" for code in codes]
+
+
+def failing(line: str) -> CellResult:
+    return CellResult(CellStatus.RAISED, "", error=f"Traceback (most recent call last):\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        ([failing("NameError: x")] * 6, "the same error came 3 times: NameError: x"),
+        ([SEEN, *[SEEN] * 6], "3 cells in a row printed nothing new"),
+    ],
+)
+async def test_a_run_that_goes_round_in_a_circle_is_told_once_and_then_ends_unconfirmed(
+    results: list[CellResult | str], why: str
+) -> None:
+    cells = looks(*(f"look({n})" for n in range(len(results))))
+    engine = ScriptedEngine(["```repl\nfirst()\n```", *cells, 'FINAL("30 euros")'], window_tokens=32_000)
+    answer = await ask(engine, ScriptedRepl([SEEN, *results]), max_turns=30)
+    told = [one.messages[-1].content for one in engine.completions if why in one.messages[-1].content]
+    assert len(told) == 2  # by name, and then for the last time
+    assert (engine.completions[-1].grammar or "").startswith("start: final\n")
+    assert (answer.value, answer.stop, answer.confirmed) == ("30 euros", StopReason.NO_PROGRESS, False)
+    assert answer.reason == f"the run went round in a circle: {why}"
+
+
+async def test_sub_calls_that_only_repeat_are_a_circle_too_and_cost_nothing() -> None:
+    engine = AnsweringEngine(
+        lambda asked: f"```repl\nlook({len(asked.messages)})\n```" if asked.grammar else "the same",
+        window_tokens=32_000,
+    )
+    answer = await ask(engine, QueryingRepl(["a?", "b?"]), max_turns=30)
+    assert answer.stop is StopReason.NO_PROGRESS
+    assert "2 cells in a row asked sub-models only what was asked before" in answer.reason
+    assert len([one for one in engine.completions if not one.grammar]) == 2
+    assert answer.remembered == answer.subcalls - 2
+
+
+async def test_progress_resets_what_the_breaker_counts() -> None:
+    outputs = [SEEN, SEEN, SEEN, "something else\n"] * 3
+    engine = ScriptedEngine([*looks(*(f"look({n})" for n in range(12))), 'FINAL("30 euros")'], window_tokens=32_000)
+    answer = await ask(
+        engine, ScriptedRepl([f"{n}: {text}" if n % 2 else text for n, text in enumerate(outputs)]), max_turns=30
+    )
+    assert (answer.value, answer.confirmed) == ("30 euros", True)

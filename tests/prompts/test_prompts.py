@@ -42,6 +42,7 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
             profile.unsupported,
             profile.empty,
             profile.repeated,
+            profile.circle,
             profile.closed,
         ],
     }

@@ -11,6 +11,8 @@ from rlm_local.events import (
     Abandoned,
     DocumentInfo,
     Event,
+    NodeEnded,
+    NodeStarted,
     Replied,
     RunEnded,
     RunResumed,
@@ -61,7 +63,7 @@ def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 USAGE = st.builds(Usage, COUNT, COUNT, COUNT)
-SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT)
+SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT, TEXT)
 FINAL = st.builds(Final, JSON)
 ACTION = st.one_of(st.builds(Cell, TEXT), FINAL, st.builds(FinalVar, TEXT), st.builds(Malformed, TEXT))
 RESULT = st.builds(
@@ -110,6 +112,17 @@ EVENT = st.one_of(
     ),
     st.builds(RunResumed, TEXT),
     st.builds(Replied, TEXT, COUNT, TEXT, st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT)),
+    st.builds(
+        NodeStarted,
+        TEXT,
+        TEXT,
+        COUNT,
+        TEXT,
+        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT, TEXT)),
+        tuples(st.builds(Span, COUNT, COUNT, COUNT)),
+        LIMITS,
+    ),
+    st.builds(NodeEnded, TEXT, ANSWER),
     st.builds(Abandoned, TEXT, COUNT, USAGE),
     st.builds(TokensCounted, TEXT, COUNT),
     st.builds(TurnStarted, TEXT, COUNT, TEXT),
@@ -222,6 +235,8 @@ def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
         Replied,
         Abandoned,
         TokensCounted,
+        NodeStarted,
+        NodeEnded,
         TurnStarted,
         TurnWritten,
         SubCallDone,
