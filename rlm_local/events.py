@@ -35,6 +35,7 @@ class RunStarted:
     limits: Limits
     grammar: GrammarMode
     answer_schema: JsonValue
+    require_coverage: float
     engine: EngineInfo
     version: str  # of rlm-local
 

@@ -52,7 +52,14 @@ def read_again(trace: Trace, paths: Sequence[str] = ()) -> Again:
         for document in load(paths, strict=False, stdin=io.BytesIO()).documents:
             by_digest[text_sha256(document.text)] = document
     documents = tuple(_document(info, by_digest.get(info.sha256)) for info in started.documents)
-    request = Request(started.question, documents, started.limits, started.grammar, started.answer_schema)
+    request = Request(
+        started.question,
+        documents,
+        started.limits,
+        started.grammar,
+        started.answer_schema,
+        started.require_coverage,
+    )
     return Again(trace, started, request)
 
 

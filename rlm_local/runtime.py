@@ -15,7 +15,7 @@ from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
-from rlm_local.documents import cite, join
+from rlm_local.documents import cite, coverage, join
 from rlm_local.engine.launch import launch_llama
 from rlm_local.errors import ConfigError
 from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
@@ -61,6 +61,7 @@ class Runtime:
                 self.profile,
                 sampling=self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
+                cover=partial(coverage, corpus),
                 past=past,
             )
 
@@ -77,6 +78,7 @@ class Runtime:
             limits=request.limits,
             grammar=request.grammar,
             answer_schema=request.answer_schema,
+            require_coverage=request.require_coverage,
             engine=self.engine.info,
             version=__version__,
         )
@@ -88,7 +90,7 @@ async def _open_child(request: Request, corpus: Corpus | None, cells: Sequence[P
     own = join(request.documents) if corpus is None else corpus
     async with await JailSession.start(own, request.limits, notes={"question": request.question}) as repl:
         await repl.restore([(cell.code, cell.result) for cell in cells])
-        yield Opened(own, repl, partial(cite, corpus=own, question=request.question))
+        yield Opened(own, repl, partial(cite, corpus=own, question=request.question), partial(coverage, own))
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,6 +245,34 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Characters start..end (end exclusive) of a document."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCoverage:
+    """Who has read which characters of a document: each of them stands in one of the four."""
+
+    document: str  # its name
+    chars: int
+    printed: tuple[Stretch, ...] = ()  # shown to the root
+    given: tuple[Stretch, ...] = ()  # to a sub-model, and not printed
+    searched: tuple[Stretch, ...] = ()  # by code only
+    untouched: tuple[Stretch, ...] = ()
+
+    @property
+    def read_chars(self) -> int:
+        """Characters that a model has read."""
+        return sum(map(len, (*self.printed, *self.given)))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a run comes back with, confirmed or not."""
 
@@ -258,6 +286,13 @@ class Answer:
     turns: int = 0
     wall_s: float = 0.0
     remembered: int = 0  # requests that were answered from memory, at no cost
+    coverage: tuple[DocumentCoverage, ...] = ()  # of each document
+
+    @property
+    def read_share(self) -> float:
+        """Share of all characters that a model has read; 1 where there are none."""
+        chars = sum(one.chars for one in self.coverage)
+        return sum(one.read_chars for one in self.coverage) / chars if chars else 1.0
 
     @property
     def text(self) -> str:
@@ -283,3 +318,4 @@ class Request:
     limits: Limits = field(default_factory=Limits)
     grammar: GrammarMode = DEFAULT_GRAMMAR
     answer_schema: JsonValue = None  # a JSON schema that the answer must keep; None for any answer
+    require_coverage: float = 0.0  # share of all characters that models must have read for a confirmed answer

@@ -66,6 +66,13 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     help="What the token mask holds a turn to: nothing, one closed block or answer, or a block that compiles.",
 )
 @click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
+@click.option(
+    "--require-coverage",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.0,
+    metavar="SHARE",
+    help="Of all characters, what models must have read for a confirmed answer, as 0.95.",
+)
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -86,6 +93,7 @@ def ask(
     kv_tokens: int | None,
     grammar: str,
     schema: str | None,
+    require_coverage: float,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -122,7 +130,12 @@ def ask(
     for warning in loaded.warnings:
         notes.write(f"warning: {visible(warning)}\n")
     request = Request(
-        _text(question), loaded.documents, limits, GrammarMode(grammar), answer_type.schema if answer_type else None
+        _text(question),
+        loaded.documents,
+        limits,
+        GrammarMode(grammar),
+        answer_type.schema if answer_type else None,
+        require_coverage,
     )
     return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
 

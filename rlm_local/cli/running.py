@@ -52,6 +52,17 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
         "stop": answer.stop.value,
         "confirmed": answer.confirmed,
         "reason": answer.reason,
+        "coverage": [
+            {
+                "document": one.document,
+                "chars": one.chars,
+                **{
+                    name: [[stretch.start, stretch.end] for stretch in getattr(one, name)]
+                    for name in ("printed", "given", "searched", "untouched")
+                },
+            }
+            for one in answer.coverage
+        ],
         "citations": [asdict(citation) for citation in answer.citations],
         "usage": {
             **asdict(answer.usage),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from rlm_local.controller.budget import Budget
@@ -12,7 +12,7 @@ from rlm_local.controller.tree import Place, Tree
 from rlm_local.errors import ConfigError
 from rlm_local.events import DocumentInfo, NodeEnded, NodeStarted
 from rlm_local.limits import Limits
-from rlm_local.types import Answer, ChildAsk, Corpus, Document, Request, SubCall, Usage
+from rlm_local.types import Answer, ChildAsk, Corpus, Document, Request, Span, SubCall, Usage
 
 TIME_SHARE = 0.8  # of the seconds that its parent has before it must answer
 MIN_TURNS_TOKENS = 2  # a share below so many turns is not worth a node
@@ -40,6 +40,7 @@ class Children:
         self._turn = turn
         self._on_done = on_done
         self._made = 0
+        self.read: list[Span] = []  # of this node's documents, by its children
 
     async def __call__(self, asks: Sequence[ChildAsk]) -> list[SubCall]:
         """Answer all questions, side by side, in the order given."""
@@ -84,6 +85,8 @@ class Children:
         number = self._subcalls.next_number()
         async with self._tree.level(self._place.depth + 1):
             answer = await self._run(node, ask, share)
+        if isinstance(answer, Answer) and not ask.text:
+            self.read += _read_by(answer, ask, len(self._corpus.documents))
         if isinstance(answer, str):
             subcall = SubCall(ask.question, "", Usage(), refused=answer, node=node)
         else:
@@ -140,6 +143,14 @@ def _documents(ask: ChildAsk, corpus: Corpus) -> tuple[tuple[Document, ...], boo
         if any(documents[-1].name == earlier.name for earlier in documents[:-1]):
             documents[-1] = replace(documents[-1], name=f"{documents[-1].name} ({number})")
     return tuple(documents), False
+
+
+def _read_by(answer: Answer, ask: ChildAsk, count: int) -> Iterator[Span]:
+    """Yield what a child has read, as spans of its parent's documents."""
+    places = [(span.document, span.start) for span in ask.spans] or [(index, 0) for index in range(count)]
+    for (document, offset), one in zip(places, answer.coverage, strict=False):
+        for stretch in (*one.printed, *one.given):
+            yield Span(document, offset + stretch.start, offset + stretch.end)
 
 
 def _text_of(ask: ChildAsk, corpus: Corpus) -> str:

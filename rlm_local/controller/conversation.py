@@ -53,6 +53,8 @@ class Conversation:
         self.output_tokens = 0  # the longest output that an observation will show
         self.printed: list[str] = []
         self.read: list[str] = []
+        self.shown: list[str] = []  # outputs as the root was shown them
+        self.given: list[str] = []  # prompts of sub-calls
 
     async def open(self, situation: Situation) -> None:
         """Say the rules, the worked turns and the question. No output will take over a quarter of the window."""
@@ -88,7 +90,10 @@ class Conversation:
         elif turn.result is not None:
             output = observe(turn.result, max_chars=self._output_chars)
             self.printed.append(printed_by(turn.result, self._question))
-            self.read += [call.prompt for call in turn.result.subcalls if not call.refused]
+            asked = [call.prompt for call in turn.result.subcalls if not call.refused and not call.node]
+            self.shown.append(output)
+            self.given += asked
+            self.read += asked
             self.read.append(self.printed[-1])
         else:
             output = "(the answer was not accepted)"

@@ -47,6 +47,8 @@ class Node:
         self._recorder = tree.recorder
         self._profile = tree.profile
         self._cite = opened.cite
+        self._cover = opened.cover
+        self._children: Children | None = None
         self._engine = tree.asker(place)
         self._turns: list[Turn] = []
         self._elapsed_s = 0.0  # when the last turn was over; what is decided and told of time goes by it
@@ -220,7 +222,13 @@ class Node:
     def _answer(self, value: JsonValue, stop: StopReason, *, reason: str) -> Answer:
         results = [turn.result for turn in self._turns if turn.result is not None]
         spans = [span for result in results for span in result.spans]
-        return Answer(
+        covered = self._cover(
+            shown=self._talk.shown,
+            given=self._talk.given,
+            read_below=self._children.read if self._children else (),
+            codes=[code for turn in self._turns if turn.result is not None and (code := code_of(turn.action))],
+        )
+        answer = Answer(
             value=value,
             stop=stop,
             confirmed=not reason,
@@ -231,7 +239,13 @@ class Node:
             turns=self._budget.turns,
             wall_s=self._budget.elapsed_s,
             remembered=self._budget.remembered,
+            coverage=covered,
         )
+        wanted = self._request.require_coverage
+        if answer.confirmed and answer.read_share < wanted:
+            unread = f"{answer.read_share:.1%} of the characters were read by a model, but {wanted:.1%} are required"
+            return replace(answer, confirmed=False, reason=unread)
+        return answer
 
 
 def _has_looked(turn: Turn) -> bool:

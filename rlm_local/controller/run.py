@@ -11,7 +11,7 @@ from rlm_local.controller.node import Node
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import Record
 from rlm_local.controller.remember import Memory
-from rlm_local.controller.tree import Cite, OpenChild, Opened, Place, Tree
+from rlm_local.controller.tree import Cite, Cover, OpenChild, Opened, Place, Tree, cover_nothing
 from rlm_local.events import ROOT, RunEnded
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
@@ -36,6 +36,7 @@ async def run_node(
     *,
     sampling: Sampling,
     cite: Cite,
+    cover: Cover = cover_nothing,
     past: Past | None = None,
 ) -> Answer:
     """Answer a request and tell the recorder all that happens on the way, the answer included.
@@ -53,7 +54,7 @@ async def run_node(
     budget = Budget(request.limits, now=clock.elapsed_s)
     budget.book(0, known.abandoned())
     tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child)
-    node = Node(request, Opened(corpus, ports.repl, cite), tree, Place(ROOT, 0, budget))
+    node = Node(request, Opened(corpus, ports.repl, cite, cover), tree, Place(ROOT, 0, budget))
     try:
         answer = await _bounded(node, budget, clock)
     except asyncio.CancelledError:

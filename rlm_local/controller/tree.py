@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
@@ -14,10 +14,26 @@ from rlm_local.controller.past import Past, PastCell
 from rlm_local.controller.remember import Asker, Memory
 from rlm_local.ports import Recorder, Repl
 from rlm_local.prompts import Profile
-from rlm_local.types import Answer, Citation, Corpus, JsonValue, Request, Sampling, Span
+from rlm_local.types import Answer, Citation, Corpus, DocumentCoverage, JsonValue, Request, Sampling, Span
 
 Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Citation, ...]]
 """Finds the passages that a value rests on, from printed spans and from texts that were read."""
+
+
+class Cover(Protocol):
+    """Tells which characters of the documents were read by whom; see documents.coverage."""
+
+    def __call__(
+        self, *, shown: Sequence[str], given: Sequence[str], read_below: Sequence[Span], codes: Sequence[str]
+    ) -> tuple[DocumentCoverage, ...]: ...
+
+
+def cover_nothing(
+    *, shown: Sequence[str], given: Sequence[str], read_below: Sequence[Span], codes: Sequence[str]
+) -> tuple[DocumentCoverage, ...]:
+    """Tell of no document."""
+    return ()
+
 
 SIDE_BY_SIDE = 4  # children of one level at one time; each has a jail
 
@@ -29,6 +45,7 @@ class Opened:
     corpus: Corpus
     repl: Repl
     cite: Cite
+    cover: Cover = cover_nothing
 
 
 OpenChild: TypeAlias = Callable[[Request, Corpus | None, Sequence[PastCell]], AbstractAsyncContextManager[Opened]]

@@ -26,7 +26,7 @@ from rlm_local.events import (
     TurnWritten,
 )
 from rlm_local.trace.visible import visible, visible_line
-from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, SubCall
+from rlm_local.types import Answer, CellResult, CellStatus, Citation, DocumentCoverage, Malformed, SubCall
 
 HEAD_LINES = 12  # of a cell's output; the rest is counted
 HEAD_CHARS = 1_200
@@ -86,7 +86,37 @@ def summary_lines(answer: Answer) -> list[str]:
         lines.append(f"unconfirmed: {reason}")
     for citation in answer.citations:
         lines += _citation_lines(citation)
-    return [*lines, totals_line(answer)]
+    return [*lines, *coverage_lines(answer), totals_line(answer)]
+
+
+def coverage_lines(answer: Answer) -> list[str]:
+    """Return who has read how much: of each document that a model has read in, and of all."""
+    if not answer.coverage:
+        return []
+    read_in = [one for one in answer.coverage if one.read_chars]
+    lines = []
+    if len(answer.coverage) > 1:
+        lines = [
+            f"{_INDENT}{visible_line(one.document, _LINE_CHARS)}: {_shares([one])}" for one in read_in[:HEAD_LINES]
+        ]
+        if len(read_in) > HEAD_LINES:
+            lines.append(f"{_INDENT}… and {_count(len(read_in) - HEAD_LINES, 'more document')}")
+    return [f"read: {_shares(answer.coverage)}", *lines]
+
+
+def _shares(covered: Sequence[DocumentCoverage]) -> str:
+    chars = sum(one.chars for one in covered) or 1
+    told = []
+    for name, words in (
+        ("printed", "printed"),
+        ("given", "by sub-models"),
+        ("searched", "only searched by code"),
+        ("untouched", "untouched"),
+    ):
+        size = sum(len(stretch) for one in covered for stretch in getattr(one, name))
+        if size:
+            told.append(f"{size / chars:.1%} {words}")
+    return " · ".join(told)
 
 
 def totals_line(answer: Answer) -> str:

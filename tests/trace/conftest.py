@@ -73,6 +73,7 @@ def run() -> list[Event]:
             limits=Limits(),
             grammar=GrammarMode.PYTHON,
             answer_schema={"type": "string"},
+            require_coverage=0.0,
             engine=EngineInfo("qwen2.5-coder-1.5b", 16_384, "lark", can_close=True),
             version="0.1.0",
         ),

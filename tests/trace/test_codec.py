@@ -32,6 +32,7 @@ from rlm_local.types import (
     CellResult,
     CellStatus,
     Citation,
+    DocumentCoverage,
     EngineInfo,
     Final,
     FinalVar,
@@ -42,6 +43,7 @@ from rlm_local.types import (
     Sampling,
     Span,
     StopReason,
+    Stretch,
     SubCall,
     Turn,
     Usage,
@@ -78,6 +80,7 @@ RESULT = st.builds(
     final=st.none() | FINAL,
     elapsed_s=SECONDS,
 )
+STRETCHES = tuples(st.builds(Stretch, COUNT, COUNT))
 ANSWER = st.builds(
     Answer,
     value=JSON,
@@ -89,6 +92,7 @@ ANSWER = st.builds(
     subcalls=COUNT,
     turns=COUNT,
     wall_s=SECONDS,
+    coverage=tuples(st.builds(DocumentCoverage, TEXT, COUNT, STRETCHES, STRETCHES, STRETCHES, STRETCHES)),
 )
 LIMITS = st.builds(
     Limits, max_turns=st.integers(2, 99), wall_s=st.floats(0.1, 10**6), cell_memory_bytes=st.just(64 * MIB)
@@ -107,6 +111,7 @@ EVENT = st.one_of(
         LIMITS,
         MODE,
         JSON,
+        SECONDS,
         st.builds(EngineInfo, TEXT, COUNT, TEXT, st.booleans()),
         TEXT,
     ),
