@@ -15,7 +15,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak test-weights bench-peers xgrammar clean
+.PHONY: help setup demo test test-unit check soak fuzz-channel fuzz-grammar test-weights bench-peers xgrammar clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -43,6 +43,12 @@ check: $(DEV_STAMP) ## ruff, mypy and the floors
 
 soak: $(DEV_STAMP) test-weights ## soak the CPU engine: 2,000 mixed requests, hang-ups, nonsense and 20 kills
 	@$(BIN)/python -m bench soak
+
+fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the host's side of a jail's channel
+	@$(BIN)/python -m bench fuzz-channel --frames 1000000
+
+fuzz-grammar: $(DEV_STAMP) ## put arbitrary bytes and damaged cells to the turn grammar and the decoder for ten minutes
+	@$(BIN)/python -m bench fuzz-grammar
 
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done

@@ -1,10 +1,9 @@
-"""The command line: `python -m bench run TASK`, `engine`, `soak` and `grammar`, from a clone's root."""
+"""The command line: `python -m bench run TASK`, `engine`, `jail`, `soak` and `grammar`, from a clone's root."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shlex
 import sys
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
-from bench.provenance import provenance
+from bench.jail.commands import churn_command, fuzz_command, jail_command
+from bench.provenance import command_line, provenance, refuse_full
 from bench.report import summary_lines, write
 from bench.run import Settings, run
 from bench.soak import KILL_WAVE, soak
@@ -74,7 +74,7 @@ def run_command(
     as_json: bool,
 ) -> int:
     """Run TASK and print score, cost and peak memory. Exit code 0 whatever the score, 130 after Ctrl-C."""
-    _refuse_full(out)
+    refuse_full(out)
     settings = Settings(
         task=task,
         model=model,
@@ -88,7 +88,7 @@ def run_command(
         kv_tokens=kv_tokens,
         limits=Limits(max_turns=max_turns, wall_s=max_seconds),
         grammar=GrammarMode(grammar),
-        command=_command(),
+        command=command_line(),
     )
     ended = run(settings, home(), lambda line: click.echo(line, err=True))
     if out is not None:
@@ -127,7 +127,7 @@ def engine_command(
 
     The peers that it is compared with are those that `make bench-peers` has made ready.
     """
-    made = provenance(_command())
+    made = provenance(command_line())
     plan = Plan(
         names=list(MEASUREMENTS) if not names or "all" in names else names,
         folder=out,
@@ -151,10 +151,10 @@ def engine_command(
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
 def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | None) -> int:
     """Soak the CPU engine in mixed requests and kills. Exit code 1 when anything was not as it must be."""
-    _refuse_full(out)
+    refuse_full(out)
     if kills * KILL_WAVE > requests:
         raise ConfigError(f"{kills} kills take {kills * KILL_WAVE} requests, but {requests} are asked for")
-    card, store, made = find_card(model, load_cards()), Store(home()), provenance(_command())
+    card, store, made = find_card(model, load_cards()), Store(home()), provenance(command_line())
     setting = {"model": card.name, "weights": f"sha256 {store.sha256(card, 'llama')}", "requests": requests}
     setting |= {"kills": kills, "seed": seed}
     result = asyncio.run(
@@ -172,6 +172,23 @@ def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | N
     for line in result.lines():
         click.echo(line)
     return 1 if result.faults() else 0
+
+
+@bench.command("fuzz-grammar")
+@click.option("--seconds", type=click.FloatRange(min=0), default=600.0, help="For so long, wall clock.")
+@click.option("--seed", type=int, default=0, help="Decides all inputs.")
+@click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first input; to see one again.")
+def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
+    """Put arbitrary bytes, damaged cells and cut texts to the grammar and the decoder.
+
+    Exit code 1 when one crashes, takes over a second, or is accepted and does not compile.
+    """
+    from bench.fuzz_grammar import fuzz  # llguidance comes with the extra `llama`
+
+    found = fuzz(seconds, seed, lambda line: click.echo(line, err=True), first=first)
+    for line in found.lines():
+        click.echo(line)
+    return 1 if found.faults else 0
 
 
 @bench.command("grammar")
@@ -242,13 +259,13 @@ def grammar_effect_command(
     out: Path | None,
 ) -> int:
     """Run the same needles with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
-    _refuse_full(out)
+    refuse_full(out)
     effect = asyncio.run(
         run_effect(
             models or SMALL_MODELS,
             [GrammarMode(mode) for mode in modes],
             home(),
-            provenance(_command()),
+            provenance(command_line()),
             tokens=tokens,
             tasks=tasks,
             seed=seed,
@@ -263,13 +280,8 @@ def grammar_effect_command(
     return 0
 
 
-def _refuse_full(out: Path | None) -> None:
-    if out is not None and out.is_dir() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
-
-
-def _command() -> str:
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+for command in (jail_command, churn_command, fuzz_command):
+    bench.add_command(command)
 
 
 def main() -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.grammar_dialects import GbnfJudge, agreement, percentiles, xgrammar_side
+from bench.grammar_dialects import GbnfSampler, agreement, percentiles, xgrammar_side
 from bench.grammar_walks import complaint, model_walks, random_walks
 from bench.provenance import provenance
 from grammars.build import ROOM
@@ -87,7 +87,7 @@ def measure(
     if counts.texts:
         say(f"{counts.texts} texts in every dialect")
         table = {True: accepted, False: cells("refused")}
-        found["dialects"] = agreement(counts.texts, table, turns.model, xgrammar, seed, say)
+        found["dialects"] = agreement(counts.texts, table, xgrammar, seed, say)
     if counts.speed:
         say("speed")
         found["speed"] = _speed(accepted[: counts.speed], library_statements(counts.speed, seed), turns, xgrammar)
@@ -198,7 +198,7 @@ def _speed(cells: list[str], statements: list[str], turns: _Turns, xgrammar: Pat
         "vocabulary": model.vocab_size,
         "llguidance": {"tokenizer_s": turns.tokenizer_s, "ready_s": turns.ready_s, "cached_s": turns.cached_s}
         | {"cells": _llguidance_times(cells, turns), "library": _llguidance_times(statements, turns)},
-        "llama.cpp": GbnfJudge(model).speed([cell for cell in cells if len(cell) < _GBNF_CHARS][:_GBNF_CELLS]),
+        "llama.cpp": GbnfSampler(model).speed([cell for cell in cells if len(cell) < _GBNF_CHARS][:_GBNF_CELLS]),
     }
     if xgrammar is not None:
         request = {

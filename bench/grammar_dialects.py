@@ -18,6 +18,7 @@ import llama_cpp.llama_cpp as api
 import llguidance
 import numpy as np
 
+from bench.gbnf import Gbnf
 from grammars.build import ROOM
 from grammars.derive import Deriver
 from grammars.language import read_language
@@ -28,9 +29,6 @@ ROOT = Path(__file__).resolve().parent.parent
 XGRAMMAR_PYTHON = ROOT / ".venv-xgrammar" / "bin" / "python"
 SIDE = Path(__file__).with_name("xgrammar_side.py")
 TURN = "prose{0,4} block"
-# llama.cpp's grammar takes 10 ms and more for one token, so it judges a part of the texts, and short cells only.
-GBNF_SHARE = 5
-GBNF_CHARS = 80
 _INSERTED = "()[]{}'\"`:,.=+-*#\\\n\n    ifnot lambda0x_aé"
 
 
@@ -66,8 +64,12 @@ def lark_judge() -> Callable[[str], bool]:
     return accepts
 
 
-class GbnfJudge:
-    """llama.cpp's own grammar sampler on a vocabulary."""
+def gbnf_judge() -> Gbnf:
+    return Gbnf(f"root ::= {TURN}\n{(ROOM / 'python.gbnf').read_text(encoding='utf-8')}")
+
+
+class GbnfSampler:
+    """llama.cpp's own grammar sampler on a vocabulary, to be timed."""
 
     def __init__(self, model: Model) -> None:
         rules = (ROOM / "python.gbnf").read_text(encoding="utf-8")
@@ -79,18 +81,6 @@ class GbnfJudge:
         if not self._start:
             raise AssertionError("llama.cpp does not read python.gbnf")
         self._model = model
-        self._end = max(model.ends)
-
-    def accepts(self, text: str) -> bool:
-        sampler = api.llama_sampler_clone(self._start)
-        try:
-            for token in self._model.tokenize(text, special=False):
-                if not self._allowed(sampler, [token])[0]:
-                    return False
-                api.llama_sampler_accept(sampler, token)
-            return bool(self._allowed(sampler, [self._end])[0])
-        finally:
-            api.llama_sampler_free(sampler)
 
     def speed(self, cells: list[str]) -> dict[str, Any]:
         """Return microseconds of checking one token, and of 10 tokens of the vocabulary at once.
@@ -103,9 +93,9 @@ class GbnfJudge:
             sampler = api.llama_sampler_clone(self._start)
             for token in self._model.tokenize(f"```repl\n{cell}\n```", special=False):
                 stamps = [time.perf_counter()]
-                self._allowed(sampler, [token])
+                self._check(sampler, [token])
                 stamps.append(time.perf_counter())
-                self._allowed(sampler, some)
+                self._check(sampler, some)
                 stamps.append(time.perf_counter())
                 api.llama_sampler_accept(sampler, token)
                 stamps.append(time.perf_counter())
@@ -114,11 +104,10 @@ class GbnfJudge:
             api.llama_sampler_free(sampler)
         return {"ready_s": self.ready_s} | {f"{name}_us": percentiles(each) for name, each in times.items()}
 
-    def _allowed(self, sampler: Any, tokens: list[int]) -> list[bool]:
+    def _check(self, sampler: Any, tokens: list[int]) -> None:
         entries = (api.llama_token_data * len(tokens))(*(api.llama_token_data(token, 1.0, 0.0) for token in tokens))
         candidates = api.llama_token_data_array(entries, len(tokens), -1, False)
         api.llama_sampler_apply(sampler, ctypes.byref(candidates))
-        return [entry.logit > 0 for entry in entries]
 
 
 def percentiles(times: list[float]) -> dict[str, float]:
@@ -144,7 +133,6 @@ def xgrammar_side(request: dict[str, Any], python: Path) -> dict[str, Any]:
 def agreement(
     random_texts: int,
     cells: dict[bool, list[str]],
-    model: Model,
     xgrammar: Path | None,
     seed: int,
     say: Callable[[str], None],
@@ -164,9 +152,9 @@ def agreement(
         said = xgrammar_side({"texts": asked}, xgrammar)["accepted"]
         verdicts["xgrammar"] = dict(zip(asked, said, strict=True))
     say("llama.cpp")
-    judge = GbnfJudge(model)
-    some = [text for text in wanted if len(text) <= GBNF_CHARS] + [*drawn][::GBNF_SHARE]
-    verdicts["gbnf"] = {text: judge.accepts(text) for text in some}
+    judge = gbnf_judge()
+    verdicts["gbnf"] = {text: judge.accepts(text) for text in asked}
+    judge.close()
     apart = [text for text in asked if len({each[text] for each in verdicts.values() if text in each}) > 1]
     return {
         name: {

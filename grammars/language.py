@@ -19,7 +19,9 @@ SPACES = {  # white space: on a line (a backslash continues it), in brackets, an
     "F": r" {1,4}",
 }
 _LINE_END = " {0,16}"  # what may follow a comma or semicolon that ends a line of code
-ROOTS = ("prose", "block", "listed_block", "final")  # what a state's start may name
+# What a state's start may name.
+ROOTS = ("prose", "block", "listed_block", "final", "plain_final", "answer_block", "call_block", "submit_block")
+VARIANTS = ("LEAF_NAME",)  # lexemes that take another's place in some states
 _STATES = ("", "f", "l", "fl")  # in a function, in a loop
 
 
@@ -52,6 +54,9 @@ def read_language() -> Language:
     templates = _Templates()
     for name in ("turn", "text", "parameters", "simple"):
         templates.add(sections[name])
+    for level in range(BRACKETS + 1):
+        has = {"inner"} if level < BRACKETS else set()
+        templates.add(sections["literal"], has=has, swap={"@": _suffix(str(level or "")), ">": _suffix(str(level + 1))})
     for mode in _modes():
         strings = "F" + mode.name[1] if mode.name.startswith("F") else "line"
         for section in ("expression", f"strings {strings}"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from grammars.language import Language, references
+from grammars.language import VARIANTS, Language, references
 from grammars.notation import Alt, Chars, Lit, Node, Ref, Rep, Seq
 from rlm_local.grammar.distinct import CONDITION
 
@@ -16,7 +16,7 @@ HEAD = f"""\
 
 def lark(language: Language) -> str:
     """Return rules and lexemes; rlm_local/grammar/shape.py adds the start."""
-    used = {name for node in language.rules.values() for name in references(node)}
+    used = set(VARIANTS) | {name for node in language.rules.values() for name in references(node)}
     lines = [HEAD]
     lines += [f"{_name(name)}: {_text(node)}" for name, node in language.rules.items()]
     lines.append("")

@@ -19,7 +19,7 @@ from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.rooms import room
 from rlm_local.strict_toml import StrictTable, read_table
-from rlm_local.types import Sampling
+from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 PROFILES = ("small", "large")
@@ -31,6 +31,7 @@ _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*")
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SLOT = re.compile(r"\{n(?::0(\d))?\}")
@@ -103,6 +104,8 @@ class Card:
     aliases: tuple[str, ...]
     family: str
     profile: str  # which prompt profile: one of PROFILES
+    protocol: AnswerProtocol  # how it was taught to say its answer
+    imports: tuple[str, ...] | None  # modules that its code may import, as far as its grammar says; None for any
     licence: str
     context_tokens: int  # the longest prompt + completion that the model was made for
     description: str
@@ -168,6 +171,8 @@ def read_card(path: Path) -> Card:
         aliases=tuple(table.texts("aliases", _ALIAS)),
         family=table.text("family"),
         profile=table.one_of("profile", PROFILES),
+        protocol=AnswerProtocol(table.one_of("protocol", tuple(AnswerProtocol), DEFAULT_PROTOCOL)),
+        imports=None if (modules := table.optional_texts("imports", _MODULE)) is None else tuple(modules),
         licence=table.text("licence"),
         context_tokens=table.count("context_tokens"),
         description=table.text("description"),
@@ -177,6 +182,8 @@ def read_card(path: Path) -> Card:
         origin=path,
     )
     table.finish()
+    if card.imports == ():
+        raise table.fail("imports", 'is empty; leave it out for any module, or name "standard"')
     if card.name != path.stem or card.name in _RESERVED:
         raise ConfigError(
             f"{path}: name is {card.name!r}, but must be the file's name without .toml, and not 'partial'"

@@ -14,8 +14,7 @@ from rlm_local.controller import Past, timeless
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, DocumentError, TraceError
 from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted
-from rlm_local.prompts import load_profile
-from rlm_local.runtime import Plan, Runtime, text_sha256
+from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
 from rlm_local.trace import Trace, differences
 from rlm_local.types import Answer, Completion, Document, EngineInfo, Reply, Request, StopReason
 
@@ -100,7 +99,7 @@ async def replay(again: Again) -> list[str]:
     found = _Differences(past, is_whole=_has_answer(again.trace))
     runtime = Runtime(
         card=replace(card, sampling=started.sampling),
-        profile=load_profile(started.profile),
+        profile=profile_of(card),
         engine=_NoEngine(started.engine),
         weights_sha256=started.weights_sha256,
     )

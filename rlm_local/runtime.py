@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -17,9 +18,10 @@ from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
 from rlm_local.documents import cite, coverage, join
 from rlm_local.engine.launch import launch_llama
+from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.errors import ConfigError
 from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
-from rlm_local.jail import JailSession, nsjail_binary
+from rlm_local.jail import Checkpoint, JailPool, JailSession, nsjail_binary
 from rlm_local.ports import Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
@@ -27,6 +29,7 @@ from rlm_local.types import Answer, Corpus, Document, Request
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
+JAILS_AHEAD = 1  # 9 MiB each
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
 
@@ -39,6 +42,7 @@ class Runtime:
     engine: Engine
     weights_sha256: str
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
+    jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
 
     async def ask(self, request: Request, recorder: Recorder, *, past: Past | None = None) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
@@ -47,13 +51,17 @@ class Runtime:
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
-        async with await JailSession.start(corpus, request.limits, notes={"question": request.question}) as repl:
+        require_room(corpus, available_bytes())
+        source = self.jails.open if self.jails else None
+        notes = {"question": request.question}
+        async with await JailSession.start(corpus, request.limits, notes=notes, jails=source) as repl:
             # After the jail: a run that cannot begin leaves no trace.
             if past is None:
                 recorder.write(self.started(request))
             elif not past.redo:
                 recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
-                await repl.restore([(cell.code, cell.result) for cell in past.cells(ROOT)])
+                cells = [(cell.code, cell.result) for cell in past.cells(ROOT)]
+                await repl.restore(Checkpoint.of_results(cells, request.limits))
             return await run_node(
                 request,
                 corpus,
@@ -89,8 +97,23 @@ async def _open_child(request: Request, corpus: Corpus | None, cells: Sequence[P
     """See controller.tree.OpenChild."""
     own = join(request.documents) if corpus is None else corpus
     async with await JailSession.start(own, request.limits, notes={"question": request.question}) as repl:
-        await repl.restore([(cell.code, cell.result) for cell in cells])
+        if cells:
+            results = [(cell.code, cell.result) for cell in cells]
+            await repl.restore(Checkpoint.of_results(results, request.limits))
         yield Opened(own, repl, partial(cite, corpus=own, question=request.question), partial(coverage, own))
+
+
+def require_room(corpus: Corpus, available: int) -> None:
+    """Raise ConfigError when the documents, sealed for their jail, do not fit the memory that is left.
+
+    Sealed they take what the str takes: the jail maps them, so that is all, however many jails have them.
+    """
+    sealed = sys.getsizeof(corpus.context)
+    if sealed > available:
+        raise ConfigError(
+            f"the documents take {gib(sealed)} of memory for their jail, but {gib(available)} are available",
+            hint="ask of fewer documents at a time",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +130,14 @@ class Plan:
     log: Path | None = None  # for the words of the engine's process
 
 
+def profile_of(card: Card) -> Profile:
+    """Return what a card's models are told, and held to."""
+    return replace(load_profile(card.profile, card.protocol), imports=card.imports)
+
+
 def default_depth(profile: Profile) -> int:
     """Return the levels below the root where nobody says otherwise."""
-    return DEFAULT_DEPTH[profile.name]
+    return DEFAULT_DEPTH[profile.name.partition("/")[0]]
 
 
 def default_window_tokens(card: Card) -> int:
@@ -137,25 +165,30 @@ def plan_runtime(model: str, home: Home, *, window_tokens: int | None = None, kv
     nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
-    return Plan(card, load_profile(card.profile), window, weights, digest, home.runtime, cells, engine_log())
+    profile = profile_of(card)
+    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log())
 
 
 @asynccontextmanager
 async def start_runtime(plan: Plan) -> AsyncIterator[Runtime]:
     """Start the engine and yield a Runtime; stop the engine on the way out.
 
+    The first run's jail starts while the engine loads, and each later one's while the run before it goes on.
     Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
     come up.
     """
-    async with launch_llama(
-        plan.weights,
-        plan.card.name,
-        window_tokens=plan.window_tokens,
-        kv_tokens=plan.kv_tokens,
-        runtime_dir=plan.sockets,
-        log=plan.log,
-    ) as engine:
-        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings)
+    async with (
+        JailPool(JAILS_AHEAD) as jails,
+        launch_llama(
+            plan.weights,
+            plan.card.name,
+            window_tokens=plan.window_tokens,
+            kv_tokens=plan.kv_tokens,
+            runtime_dir=plan.sockets,
+            log=plan.log,
+        ) as engine,
+    ):
+        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings, jails)
 
 
 @asynccontextmanager

@@ -62,18 +62,21 @@ class StrictTable:
             raise self.fail(key, f"is {value!r}, but must match {form.pattern}")
         return value
 
-    def one_of(self, key: str, allowed: tuple[str, ...]) -> str:
-        value = self.text(key)
-        if value not in allowed:
+    def one_of(self, key: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        value = self.optional_text(key, required=default is None) or default
+        if value is None or value not in allowed:
             raise self.fail(key, f"is {value!r}, but must be one of: {', '.join(allowed)}")
         return value
 
     def texts(self, key: str, form: re.Pattern[str]) -> list[str]:
-        values = self._take(key, list, required=True)
-        for value in cast("list[object]", values):
+        return cast("list[str]", self.optional_texts(key, form, required=True))
+
+    def optional_texts(self, key: str, form: re.Pattern[str], *, required: bool = False) -> list[str] | None:
+        values = self._take(key, list, required=required)
+        for value in cast("list[object]", values or []):
             if not isinstance(value, str) or not form.fullmatch(value):
                 raise self.fail(key, f"holds {value!r}, but each must match {form.pattern}")
-        return cast("list[str]", values)
+        return cast("list[str] | None", values)
 
     def count(self, key: str) -> int:
         return cast("int", self.optional_count(key, required=True))

@@ -48,6 +48,23 @@ class GrammarMode(StrEnum):
 DEFAULT_GRAMMAR = GrammarMode.SKELETON
 
 
+class AnswerProtocol(StrEnum):
+    """How a root says its answer: what its prompt teaches and its grammar accepts. Published weights differ in it."""
+
+    FINAL = "final"  # FINAL(<literal>) or FINAL_VAR(<name>), outside of code
+    PLAIN_FINAL = "plain_final"  # the same, with bare text in FINAL(...)
+    ANSWER = "answer"  # in code: answer["content"] = ..., answer["ready"] = True
+    FINAL_CALL = "final_call"  # in code: FINAL(...) or FINAL_VAR("name")
+    SUBMIT = "submit"  # in code: SUBMIT(...)
+
+    @property
+    def is_in_code(self) -> bool:
+        return self not in (AnswerProtocol.FINAL, AnswerProtocol.PLAIN_FINAL)
+
+
+DEFAULT_PROTOCOL = AnswerProtocol.FINAL
+
+
 class CellStatus(StrEnum):
     OK = "ok"
     RAISED = "raised"

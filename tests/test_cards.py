@@ -17,6 +17,7 @@ from rlm_local.cards import (
 )
 from rlm_local.errors import ConfigError
 from rlm_local.rooms import room
+from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol
 
 HASH = "ab" * 32
 CARD = """
@@ -101,6 +102,14 @@ def test_a_card_without_hash_size_or_revision_is_whole(tmp_path: Path) -> None:
     assert weights.chat_template == "from the weights"
 
 
+def test_a_card_may_say_how_its_weights_answer_and_what_they_may_import(tmp_path: Path) -> None:
+    plain = read_card(write(tmp_path, CARD))
+    assert (plain.protocol, plain.imports) == (DEFAULT_PROTOCOL, None)
+    said = CARD.replace('family = "toy"', 'family = "toy"\nprotocol = "answer"\nimports = ["standard", "os.path"]')
+    card = read_card(write(tmp_path, said))
+    assert (card.protocol, card.imports) == (AnswerProtocol.ANSWER, ("standard", "os.path"))
+
+
 def test_part_numbers_are_filled_in_with_their_width(tmp_path: Path) -> None:
     (parts,) = read_card(write(tmp_path, CARD + PARTS)).weights("llama").parts
     assert [parts.package_of(2), parts.member_of(2)] == ["toy-part2", "toy_part2/data/part02.bin"]
@@ -118,6 +127,13 @@ def test_part_numbers_are_filled_in_with_their_width(tmp_path: Path) -> None:
         ),
         ('repo = "someone/toy"', 'repo = "someone/toy"\nrevison = "x"', "llama.revison .* nearest is 'revision'"),
         ('profile = "small"', 'profile = "tiny"', "profile is 'tiny', but must be one of: small, large"),
+        (
+            'licence = "MIT"',
+            'licence = "MIT"\nprotocol = "final_answer"',
+            "protocol is 'final_answer', but must be one of",
+        ),
+        ('licence = "MIT"', 'licence = "MIT"\nimports = ["a b"]', "imports holds 'a b', but each must match"),
+        ('licence = "MIT"', 'licence = "MIT"\nimports = []', "imports is empty; leave it out for any module"),
         ("context_tokens = 512", "context_tokens = 0", "context_tokens is 0, but must be at least 1"),
         ("context_tokens = 512", "context_tokens = true", "context_tokens is True, but must be of type int"),
         ("temperature = 0.5", "temperature = 3", "sampling.temperature is 3.0, but must be within 0.0..2.0"),

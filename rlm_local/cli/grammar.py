@@ -13,7 +13,7 @@ from rlm_local.cli.streams import write_result
 from rlm_local.errors import ConfigError
 from rlm_local.grammar import MAX_TEXT_BYTES, AnswerSchema, TurnState, refusal, turn_grammar
 from rlm_local.trace import visible
-from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
+from rlm_local.types import DEFAULT_GRAMMAR, DEFAULT_PROTOCOL, AnswerProtocol, GrammarMode
 
 REFUSED = 1
 MAX_SCHEMA_BYTES = 100_000
@@ -26,6 +26,13 @@ _STATE = click.option(
     help="Of the turn: nothing was run yet, code or answer, answer only.",
 )
 _MODE = click.option("--mode", type=click.Choice(_MODES), default=DEFAULT_GRAMMAR.value, show_default=True)
+_PROTOCOL = click.option(
+    "--protocol",
+    type=click.Choice([protocol.value for protocol in AnswerProtocol]),
+    default=DEFAULT_PROTOCOL.value,
+    show_default=True,
+    help="How an answer is said; a model's card names its own.",
+)
 _SCHEMA = click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema of the answer.")
 
 
@@ -38,22 +45,23 @@ def grammar() -> None:
 @click.option("--dialect", type=click.Choice(["lark", "ebnf", "gbnf"]), default="lark", show_default=True)
 @_STATE
 @_MODE
+@_PROTOCOL
 @_SCHEMA
-def show(dialect: str, state: str, mode: str, schema: str | None) -> None:
+def show(dialect: str, state: str, mode: str, protocol: str, schema: str | None) -> None:
     """Print the grammar of one turn."""
-    text = turn_grammar(TurnState(state), dialect, GrammarMode(mode), answer=read_schema(schema))
-    write_result((text or "").rstrip("\n"), kept="the grammars/ folder has the rules")
+    text = _grammar(state, dialect, mode, protocol, schema)
+    write_result(text.rstrip("\n"), kept="the grammars/ folder has the rules")
 
 
 @grammar.command()
 @_STATE
 @_MODE
+@_PROTOCOL
 @_SCHEMA
 @click.argument("file")
-def accepts(state: str, mode: str, schema: str | None, file: str) -> int:
+def accepts(state: str, mode: str, protocol: str, schema: str | None, file: str) -> int:
     """Say whether the text in FILE (`-` is standard input) is a whole turn. Exit code 0 for yes, 1 for no."""
-    rules = turn_grammar(TurnState(state), "lark", GrammarMode(mode), answer=read_schema(schema))
-    refused = refusal(rules or "", read_bytes(file, MAX_TEXT_BYTES))
+    refused = refusal(_grammar(state, "lark", mode, protocol, schema), read_bytes(file, MAX_TEXT_BYTES))
     if refused is None:
         click.echo("yes")
         return 0
@@ -61,6 +69,17 @@ def accepts(state: str, mode: str, schema: str | None, file: str) -> int:
     click.echo(f"no: line {refused.line}, column {refused.column}: {visible(found)}")
     click.echo(f"could have come: {' '.join(refused.expected)}")
     return REFUSED
+
+
+def _grammar(state: str, dialect: str, mode: str, protocol: str, schema: str | None) -> str:
+    text = turn_grammar(
+        TurnState(state),
+        dialect,
+        GrammarMode(mode),
+        protocol=AnswerProtocol(protocol),
+        answer=read_schema(schema),
+    )
+    return text or ""
 
 
 def read_schema(file: str | None) -> AnswerSchema | None:

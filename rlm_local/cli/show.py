@@ -58,6 +58,8 @@ def _head(card: Card) -> dict[str, object]:
         "description": card.description,
         "family": card.family,
         "profile": card.profile,
+        "protocol": card.protocol.value,
+        "imports": "any" if card.imports is None else list(card.imports),
         "licence": card.licence,
         "context_tokens": card.context_tokens,
         "sampling": {

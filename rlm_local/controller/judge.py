@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.controller.finish import is_empty, is_supported
-from rlm_local.grammar import AnswerSchema, TurnState
+from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, Final, JsonValue, StopReason, Turn
 
@@ -52,7 +52,7 @@ class Judge:
         if is_empty(final.value):
             if forced_by is not None:
                 return Verdict(value_given=True, stop=forced_by, reason=why, is_best_so_far=True)
-            if any(earlier.result is None and isinstance(earlier.action, Final) for earlier in turns[:-1]):
+            if any(is_written_out(earlier.action) and final_of(earlier) for earlier in turns[:-1]):
                 return Verdict(value_given=True, reason="the model gave an empty answer")
             return Verdict(self._profile.empty)
         if state is TurnState.FIRST:
@@ -65,8 +65,7 @@ class Judge:
         if forced_by is not None:
             return Verdict(value_given=True, value=final.value, stop=forced_by, reason=why)
         # What the answering cell computed supports its own answer; a literal must have been seen.
-        computed = not isinstance(turn.action, Final)
-        supported = computed or is_supported(final.value, "\n".join(printed))
+        supported = not is_written_out(turn.action) or is_supported(final.value, "\n".join(printed))
         if not supported and self.held != final.value and not self.stuck:
             self.held = final.value
             return Verdict(fill(self._profile.unsupported, value=_short(final.value)))

@@ -8,7 +8,7 @@ from rlm_local.controller.breaker import Breaker
 from rlm_local.controller.children import Children
 from rlm_local.controller.conversation import Conversation, situate
 from rlm_local.controller.finish import best_so_far, why
-from rlm_local.controller.judge import Judge, fill
+from rlm_local.controller.judge import Judge, fill, final_of
 from rlm_local.controller.left import told_left
 from rlm_local.controller.past import code_of
 from rlm_local.controller.recurse import SubCalls
@@ -58,7 +58,13 @@ class Node:
         self._judge = Judge(tree.profile, schema)
         self._talk = Conversation(self._engine, tree.profile)
         self._writer = TurnWriter(
-            self._engine, self._budget, self._talk, sampling=tree.sampling, grammar=request.grammar, schema=schema
+            self._engine,
+            self._budget,
+            self._talk,
+            tree.profile,
+            sampling=tree.sampling,
+            grammar=request.grammar,
+            schema=schema,
         )
 
     async def run(self) -> Answer:
@@ -132,10 +138,11 @@ class Node:
         return reply
 
     def _has_run(self, action: Action) -> bool:
-        return any(turn.action == action for turn in self._turns)
+        # An answer that was held back may well be the right one.
+        return any(turn.action == action and not final_of(turn) for turn in self._turns)
 
     async def _act(self, reply: Reply) -> Turn:
-        action = decode_turn(reply.text, reply.stop)
+        action = decode_turn(reply.text, reply.stop, self._profile.protocol)
         code = code_of(action)
         result = await self._execute(code) if code else None
         return Turn(reply.text, action, reply.usage, result, reply.closed_text)

@@ -11,6 +11,7 @@ from rlm_local.controller.conversation import Conversation
 from rlm_local.errors import WindowExceeded
 from rlm_local.grammar import AnswerSchema, TurnState, decode_turn, turn_grammar
 from rlm_local.ports import CallCancelled, Engine
+from rlm_local.prompts import Profile
 from rlm_local.types import Action, Cell, Completion, GrammarMode, Reply, Sampling, StopReason, Usage
 
 RETRY_TEMPERATURES = (0.7, 1.0)  # for a reply that repeats an earlier cell
@@ -24,6 +25,7 @@ class TurnWriter:
         engine: Engine,
         budget: Budget,
         talk: Conversation,
+        profile: Profile,
         *,
         sampling: Sampling,
         grammar: GrammarMode,
@@ -32,6 +34,7 @@ class TurnWriter:
         self._engine = engine
         self._budget = budget
         self._talk = talk
+        self._profile = profile
         self._sampling = sampling
         self._grammar = grammar
         self._schema = schema
@@ -45,7 +48,7 @@ class TurnWriter:
         """
         reply = await self._complete(state, self._sampling, is_first=is_first)
         for number, temperature in enumerate(RETRY_TEMPERATURES, start=1):
-            if isinstance(reply, StopReason) or not _repeats(reply, has_run):
+            if isinstance(reply, StopReason) or not self._repeats(reply, has_run):
                 break
             hotter = replace(self._sampling, temperature=temperature, seed=number)
             reply = await self._complete(state, hotter, is_first=is_first)
@@ -59,7 +62,13 @@ class TurnWriter:
         if max_tokens < 1:
             return StopReason.WINDOW_LIMIT
         grammar = turn_grammar(
-            state, info.grammar_dialect, self._grammar, answer=self._schema, turn_tokens=limits.turn_tokens
+            state,
+            info.grammar_dialect,
+            self._grammar,
+            protocol=self._profile.protocol,
+            answer=self._schema,
+            imports=self._profile.imports,
+            turn_tokens=limits.turn_tokens,
         )
         async with self._budget.slot:
             reserved = self._budget.reserve_turn(self._talk.prompt_tokens, max_tokens)
@@ -88,7 +97,6 @@ class TurnWriter:
                 self._budget.settle(reserved, used)
         return reply
 
-
-def _repeats(reply: Reply, has_run: Callable[[Action], bool]) -> bool:
-    action = decode_turn(reply.text, reply.stop)
-    return isinstance(action, Cell) and has_run(action)
+    def _repeats(self, reply: Reply, has_run: Callable[[Action], bool]) -> bool:
+        action = decode_turn(reply.text, reply.stop, self._profile.protocol)
+        return isinstance(action, Cell) and has_run(action)

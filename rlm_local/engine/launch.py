@@ -1,8 +1,9 @@
-"""Start the CPU engine's process, wait until it answers, replace it once if it crashes, and end it."""
+"""Start the CPU engine's process, wait until it answers, replace it when it crashes, and end it."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
 
+from rlm_local.engine.backoff import Backoff
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.llama.gguf import model_shape
 from rlm_local.engine.memory import available_bytes, cells_for
@@ -105,8 +107,9 @@ class _Running:
 class LlamaEngine:
     """The CPU engine as ports.Engine, through crashes of its process.
 
-    A crash costs the requests that were under way one repetition: nothing of them had been handed out. An
-    engine that crashes again before it has answered anything is not started a third time.
+    A crash costs the requests that were under way one repetition: nothing of them had been handed out. What
+    crashes a second time is an error, and an engine that has answered nothing since its last start waits before
+    it is started again, see Backoff; until then every request is refused at once.
     """
 
     def __init__(self, launch: Launch, running: _Running) -> None:
@@ -114,7 +117,7 @@ class LlamaEngine:
         self._running = running
         self._info = running.client.info
         self._mending = asyncio.Lock()
-        self._restarts = 0  # since the last answer
+        self._backoff = Backoff()
         self._is_down = False  # _running was stopped, and nothing has taken its place yet
         self._failed_start = ""  # what the last restart said when it came to nothing
 
@@ -164,25 +167,28 @@ class LlamaEngine:
                 if await running.process.has_died():
                     raise self._given_up(running) from again
                 raise
-        self._restarts = 0
+        self._backoff.answered()
         return answer
 
     async def _replaced(self, dead: _Running, cause: EngineUnavailable | None) -> _Running:
         async with self._mending:
             if self._running is dead:  # else another request has seen to it
-                if self._restarts:
+                if self._backoff.wait_s:
                     raise self._given_up(dead) from cause
                 self._is_down = True
                 await dead.stop()
                 try:
                     self._running = await _Running.start(self._launch)
                 except EngineUnavailable as error:
-                    self._restarts, self._failed_start = 1, str(error)
+                    self._backoff.restarted()
+                    self._failed_start = str(error)
                     raise
-                self._restarts, self._is_down = 1, False
+                self._backoff.restarted()
+                self._is_down, self._failed_start = False, ""
             return self._running
 
     def _given_up(self, running: _Running) -> EngineUnavailable:
         ending = f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing"
         told = f"{self._launch.log} has its words" if self._launch.log else "RLM_LOCAL_LOG=/a/file keeps its words"
-        return EngineUnavailable(f"{self._failed_start or ending}; it is not started again", hint=told)
+        again = f"it is not started again for {math.ceil(self._backoff.wait_s)} s"
+        return EngineUnavailable(f"{self._failed_start or ending}; {again}", hint=told)

@@ -2,7 +2,16 @@
 
 from rlm_local.grammar.accepts import MAX_TEXT_BYTES, Refusal, refusal
 from rlm_local.grammar.answer import AnswerSchema
-from rlm_local.grammar.decode import decode_turn
+from rlm_local.grammar.decode import decode_turn, is_written_out
 from rlm_local.grammar.shape import TurnState, turn_grammar
 
-__all__ = ["MAX_TEXT_BYTES", "AnswerSchema", "Refusal", "TurnState", "decode_turn", "refusal", "turn_grammar"]
+__all__ = [
+    "MAX_TEXT_BYTES",
+    "AnswerSchema",
+    "Refusal",
+    "TurnState",
+    "decode_turn",
+    "is_written_out",
+    "refusal",
+    "turn_grammar",
+]

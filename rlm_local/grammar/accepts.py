@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from rlm_local.errors import ConfigError
@@ -24,16 +25,11 @@ class Refusal:
 def refusal(grammar: str, text: bytes) -> Refusal | None:
     """Return where llguidance's Lark `grammar` stops in `text`; None when it accepts the whole.
 
-    Raises ConfigError for a text that is too long, and when llguidance is not installed.
+    Raises ConfigError for a text that is too long, a grammar that does not compile, and without llguidance.
     """
     if len(text) > MAX_TEXT_BYTES:
         raise ConfigError(f"the text has {len(text)} bytes, but no turn is longer than {MAX_TEXT_BYTES}")
-    try:
-        from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-    except ImportError as error:
-        raise ConfigError("llguidance is not installed", hint="it comes with the extra: rlm-local[llama]") from error
-    limits = LLParserLimits(step_max_items=1_000_000, step_lexer_fuel=2_000_000)
-    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
+    matcher = _compiled(grammar).deep_copy()
     read = matcher.try_consume_tokens(list(text))
     if read == len(text) and matcher.is_accepting():
         return None
@@ -41,6 +37,20 @@ def refusal(grammar: str, text: bytes) -> Refusal | None:
     line, _, last = before.rpartition("\n")
     found = text[read : read + 4].decode("utf-8", "replace")[:1]
     return Refusal(line.count("\n") + 1 + ("\n" in before), len(last) + 1, found, expected(matcher))
+
+
+@lru_cache(maxsize=64)
+def _compiled(grammar: str) -> Any:
+    """Return a matcher over bytes at the grammar's start; it is copied, never moved."""
+    try:
+        from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+    except ImportError as error:
+        raise ConfigError("llguidance is not installed", hint="it comes with the extra: rlm-local[llama]") from error
+    limits = LLParserLimits(step_max_items=1_000_000, step_lexer_fuel=2_000_000)
+    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
+    if said := matcher.get_error():
+        raise ConfigError(f"the grammar does not compile: {said.partition(chr(10))[0]}")
+    return matcher
 
 
 def expected(matcher: Any) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rlm_local.errors import ConfigError
@@ -23,14 +23,12 @@ _COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
 MAX_DEPTH = 16  # of a schema in itself
 MAX_ITEMS = 64  # of an array, as far as the grammar counts
 
+_FREE_LEVELS = 9  # of brackets in what no schema types; code that nests without end does not compile
+
 _LEXEMES = r"""
 TYPED_TEXT: /"([^"\\\x00-\x1f\x7f]|\\["'\\nt])*"/ | /'([^'\\\x00-\x1f\x7f]|\\["'\\nt])*'/
 TYPED_INTEGER: /-?(0|[1-9][0-9]{0,29})/
 TYPED_NUMBER: /-?(0|[1-9][0-9]{0,29})(\.[0-9]{1,29})?(e[+-]?[0-9]{1,2})?/
-TYPED_NAME: /[A-Za-z_][A-Za-z0-9_]{0,79}/
-typed_any: TYPED_TEXT | TYPED_NUMBER | "True" | "False" | "None" | typed_list | typed_dict
-typed_list: "[" (typed_any (", " typed_any)*)? "]"
-typed_dict: "{" (TYPED_TEXT ": " typed_any (", " TYPED_TEXT ": " typed_any)*)? "}"
 """
 
 # The same for GBNF and xgrammar, which have no lexemes.
@@ -38,10 +36,6 @@ _BNF_LEXEMES = r"""
 TYPED-TEXT ::= "\"" ([^"\\\x00-\x1f\x7f] | "\\" ["'\\nt])* "\"" | "'" ([^'\\\x00-\x1f\x7f] | "\\" ["'\\nt])* "'"
 TYPED-INTEGER ::= "-"? ("0" | [1-9] [0-9]{0,29})
 TYPED-NUMBER ::= TYPED-INTEGER ("." [0-9]{1,29})? ("e" [+\-]? [0-9]{1,2})?
-TYPED-NAME ::= [A-Za-z_] [A-Za-z0-9_]{0,79}
-typed-any ::= TYPED-TEXT | TYPED-NUMBER | "True" | "False" | "None" | typed-list | typed-dict
-typed-list ::= "[" (typed-any (", " typed-any)*)? "]"
-typed-dict ::= "{" (TYPED-TEXT ": " typed-any (", " TYPED-TEXT ": " typed-any)*)? "}"
 """
 _QUOTED_OR_NAME = re.compile(r'"(?:[^"\\]|\\.)*"|\w+')
 
@@ -64,19 +58,17 @@ class AnswerSchema:
         return _mismatch(self._schema, value, "the answer")
 
     def lark(self) -> str:
-        """Return the rule `typed_final` and all that it needs, in llguidance's Lark."""
+        """Return the rule `answered` and all that it needs, in llguidance's Lark."""
         return "\n".join(f"{name}: {body}" for name, body in self._rules()) + _LEXEMES
 
     def bnf(self) -> str:
-        """Return the rule `typed-final` and all that it needs, as llama.cpp (GBNF) and xgrammar read it."""
+        """Return the rule `answered` and all that it needs, as llama.cpp (GBNF) and xgrammar read it."""
         lines = (f"{_bnf(name)} ::= {_bnf(body)}" for name, body in self._rules())
         return "\n".join(lines) + _BNF_LEXEMES
 
     def _rules(self) -> list[tuple[str, str]]:
         rules = _Rules()
-        root = rules.of(self._schema)
-        final = f'"FINAL(" {root} ")" | "FINAL_VAR(" TYPED_NAME ")"'
-        return [("typed_final", final), *rules.bodies]
+        return [("answered", rules.of(self._schema)), *rules.bodies, *_free()]
 
 
 class _Rules:
@@ -123,7 +115,7 @@ class _Rules:
     def _object(self, schema: Any) -> str:
         properties = schema.get("properties", {})
         if not properties:
-            return '"{}"' if schema.get("additionalProperties") is False else "typed_dict"
+            return '"{}"' if schema.get("additionalProperties") is False else "typed_dict_0"
         required = set(schema.get("required", ()))
         # tail[is_first] is what may follow the properties up to here; built from the last one.
         tail = {True: '""', False: '""'}
@@ -143,6 +135,19 @@ class _Rules:
         name = f"typed_{len(self.bodies)}"
         self.bodies.append((name, body))
         return name
+
+
+def _free() -> Iterator[tuple[str, str]]:
+    """Yield the rules for what no schema types: any literal, of so many levels."""
+    for level in range(_FREE_LEVELS + 1):
+        deeper = f"typed_any_{level + 1}"
+        plain = 'TYPED_TEXT | TYPED_NUMBER | "True" | "False" | "None"'
+        nested = "" if level == _FREE_LEVELS else f" | typed_list_{level} | typed_dict_{level}"
+        yield f"typed_any{f'_{level}' if level else ''}", plain + nested
+        if nested:
+            yield f"typed_list_{level}", f'"[" ({deeper} (", " {deeper})*)? "]"'
+            pair = f'TYPED_TEXT ": " {deeper}'
+            yield f"typed_dict_{level}", f'"{{" ({pair} (", " {pair})*)? "}}"'
 
 
 def _literals(values: Iterable[Any]) -> str:

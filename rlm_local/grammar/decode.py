@@ -7,7 +7,17 @@ import re
 import warnings
 from collections.abc import Iterator
 
-from rlm_local.types import Action, Cell, Final, FinalVar, JsonValue, Malformed, ReplyStop
+from rlm_local.types import (
+    DEFAULT_PROTOCOL,
+    Action,
+    AnswerProtocol,
+    Cell,
+    Final,
+    FinalVar,
+    JsonValue,
+    Malformed,
+    ReplyStop,
+)
 
 _OPENING = re.compile(r" {0,3}```(repl|python3?|py)?[ \t]*", re.IGNORECASE)
 _OTHER_OPENING = re.compile(r" {0,3}```[^`]*")  # ```json, say: neither code nor a final stands in it
@@ -16,16 +26,25 @@ _NAME = re.compile(r"\s*[\"']?(?P<name>[A-Za-z_]\w*)[\"']?\s*\)")
 
 MAX_LITERAL_CHARS = 20_000  # of a FINAL(...); a longer answer belongs into a variable
 _CLOSING = {")": "(", "]": "[", "}": "{"}
-_WHAT_TO_WRITE = "Reply with one ```repl block, FINAL(...) or FINAL_VAR(...)."
+_WHAT_TO_WRITE = {
+    AnswerProtocol.FINAL: "Reply with one ```repl block, FINAL(...) or FINAL_VAR(...).",
+    AnswerProtocol.PLAIN_FINAL: "Reply with one ```repl block, FINAL(...) or FINAL_VAR(...).",
+    AnswerProtocol.ANSWER: 'Reply with one ```repl block; to answer, set answer["content"] and answer["ready"] = True.',
+    AnswerProtocol.FINAL_CALL: "Reply with one ```repl block; to answer, call FINAL(...) in it.",
+    AnswerProtocol.SUBMIT: "Reply with one ```repl block; to answer, call SUBMIT(...) in it.",
+}
+_ANSWERING = re.compile(r"\s*(FINAL|SUBMIT|answer)\b")
+_F_STRING = re.compile(r"[fF][rR]?[\"']")
 
 
-def decode_turn(text: str, stop: ReplyStop) -> Action:
+def decode_turn(text: str, stop: ReplyStop, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Action:
     """Return what a turn asks for: a Cell, a Final, a FinalVar, or Malformed with a sentence for the model.
 
     The first block wins over a final that stands after it: code whose output was not seen supports nothing.
     Text from an engine without a grammar is read with the same rules, so it is tolerant: ```python and bare
-    fences count as blocks, a block that a complete reply left open ends with the reply, and what follows a final
-    is passed over. Takes time in proportion to the text, whatever stands in it.
+    fences count as blocks, a block that a complete reply left open ends with the reply, what follows a final is
+    passed over, and a final outside of code is one in every protocol. The protocol says what may stand in FINAL(...),
+    and what a reply that is nothing of the kind is told. Takes time in proportion to the text, whatever stands in it.
     """
     rest = []
     lines = iter(text.split("\n"))
@@ -46,8 +65,38 @@ def decode_turn(text: str, stop: ReplyStop) -> Action:
         return Malformed("Your reply was cut because it was too long. Write a shorter one.")
     for number, line in enumerate(rest):
         if found := _FINAL.match(line):
-            return _final(found["form"], "\n".join([line[found.end() :], *rest[number + 1 :]]))
-    return Malformed(_WHAT_TO_WRITE)
+            source = "\n".join([line[found.end() :], *rest[number + 1 :]])
+            takes_text = protocol is AnswerProtocol.PLAIN_FINAL and found["form"] == "FINAL"
+            return _plain(source) if takes_text else _final(found["form"], source)
+    return Malformed(_WHAT_TO_WRITE[protocol])
+
+
+def is_written_out(action: Action) -> bool:
+    """Say whether an action is an answer that was written down, not computed: by itself, or as all that a cell does."""
+    if not isinstance(action, Cell):
+        return isinstance(action, Final)
+    code = action.code
+    if len(code) > MAX_LITERAL_CHARS or not _ANSWERING.match(code) or _F_STRING.search(code):
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return all(_is_literal_answer(statement) for statement in ast.parse(code).body)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+
+def _is_literal_answer(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(ast.Call(ast.Name("FINAL" | "SUBMIT"), args, keywords)):
+            values = [*args, *(keyword.value for keyword in keywords)]
+        case ast.Assign([ast.Subscript(ast.Name("answer"), ast.Constant("content" | "ready"))], value):
+            values = [value]
+        case _:
+            return False
+    for value in values:
+        ast.literal_eval(value)
+    return True
 
 
 def _block(lines: Iterator[str]) -> tuple[str, bool]:
@@ -60,6 +109,21 @@ def _block(lines: Iterator[str]) -> tuple[str, bool]:
     return "\n".join(code), False
 
 
+def _plain(source: str) -> Action:
+    """Return the final whose bare text `source` begins with: a literal alone on its line, else all to the last `)`."""
+    end = _end_of_arguments(source[: MAX_LITERAL_CHARS + 1])
+    if end is not None and not source[end + 1 :].partition("\n")[0].strip():
+        literal = _final("FINAL", source)
+        if isinstance(literal, Final):
+            return literal
+    lines = source.split("\n")
+    last = next((at for at in reversed(range(len(lines))) if lines[at].rstrip().endswith(")")), None)
+    if last is None:
+        return Malformed("FINAL( was not closed. Write FINAL(your answer) on a line of its own.")
+    text = "\n".join(lines[: last + 1]).rstrip().removesuffix(")").strip()
+    return Final(text) if len(text) <= MAX_LITERAL_CHARS else _too_long("FINAL", len(text))
+
+
 def _final(form: str, source: str) -> Action:
     """Return the final whose arguments `source` begins with; what follows them is passed over."""
     if form == "FINAL_VAR":
@@ -67,10 +131,7 @@ def _final(form: str, source: str) -> Action:
         return FinalVar(name["name"]) if name else Malformed("FINAL_VAR(...) takes the name of one variable.")
     end = _end_of_arguments(source[: MAX_LITERAL_CHARS + 1])
     if end is None and len(source) > MAX_LITERAL_CHARS:
-        return Malformed(
-            f"{form}(...) holds {len(source)} characters, but at most {MAX_LITERAL_CHARS} may stand there. "
-            "Put the answer into a variable and reply FINAL_VAR(name)."
-        )
+        return _too_long(form, len(source))
     if end is None:
         return _not_a_literal(form)
     try:
@@ -80,6 +141,13 @@ def _final(form: str, source: str) -> Action:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return _not_a_literal(form)
     return Final(_as_json(value))
+
+
+def _too_long(form: str, characters: int) -> Malformed:
+    return Malformed(
+        f"{form}(...) holds {characters} characters, but at most {MAX_LITERAL_CHARS} may stand there. "
+        "Put the answer into a variable and reply FINAL_VAR(name)."
+    )
 
 
 def _not_a_literal(form: str) -> Malformed:

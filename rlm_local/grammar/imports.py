@@ -13,11 +13,13 @@ from rlm_local.errors import ConfigError
 # Of the standard library, what a cell can use without files, network and processes. grammars/python.grammar has the
 # same names, and a test holds the two together.
 MODULES = (
-    *("ast", "base64", "binascii", "bisect", "calendar", "collections", "collections.abc", "copy", "csv"),
-    *("dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "hashlib", "heapq", "html"),
-    *("io", "itertools", "json", "math", "operator", "pprint", "random", "re", "statistics", "string", "struct"),
-    *("textwrap", "time", "typing", "unicodedata", "urllib.parse", "zlib"),
+    *("ast", "base64", "binascii", "bisect", "calendar", "collections", "collections.abc", "concurrent.futures"),
+    *("copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "enum", "fractions", "functools", "hashlib"),
+    *("heapq", "html", "io", "itertools", "json", "math", "operator", "pprint", "random", "re", "statistics"),
+    *("string", "struct", "textwrap", "time", "typing", "unicodedata", "urllib.parse", "zlib"),
 )
+
+STANDARD = "standard"  # stands for MODULES in a list
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 
@@ -25,9 +27,10 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 def only_imports(rules: str, modules: Iterable[str] = MODULES) -> str:
     """Return the rules of python.lark or python.gbnf with imports of `modules` alone, as first lines of a block.
 
-    Where the rules are those of another grammar, or a name is no module's, raises ConfigError.
+    modules: names, of which STANDARD stands for all of MODULES. Where the rules are those of another grammar, or a name
+    is no module's, raises ConfigError.
     """
-    names = sorted(set(modules))
+    names = sorted({name for one in modules for name in (MODULES if one == STANDARD else (one,))})
     for name in names:
         if not _MODULE.fullmatch(name):
             raise ConfigError(f"{name!r} is no module's name")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
-from functools import cache
+from functools import lru_cache
 
 from rlm_local.errors import ConfigError
 from rlm_local.grammar.answer import AnswerSchema
+from rlm_local.grammar.imports import only_imports
 from rlm_local.rooms import room
-from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
+from rlm_local.types import DEFAULT_GRAMMAR, DEFAULT_PROTOCOL, AnswerProtocol, GrammarMode
 
 MAX_PROSE_LINES = 4  # before the block or the final; a small model that plans longer loses the thread
 PROSE_SHARE = 0.4  # of a turn's tokens, at most
@@ -21,12 +24,17 @@ class TurnState(StrEnum):
     LAST = "last"  # the turns, tokens or seconds are spent: an answer only
 
 
-_TURN = {
-    TurnState.FIRST: "{prose} block",
-    TurnState.OPEN: "{prose} (block | {final})",
-    TurnState.LAST: "{final}",
+# In a protocol that answers from code, any block may answer; a last one does nothing else.
+_ANSWER = {
+    AnswerProtocol.FINAL: "final",
+    AnswerProtocol.PLAIN_FINAL: "plain_final",
+    AnswerProtocol.ANSWER: "answer_block",
+    AnswerProtocol.FINAL_CALL: "call_block",
+    AnswerProtocol.SUBMIT: "submit_block",
 }
 _FILES = {"lark": "lark", "ebnf": "gbnf", "gbnf": "gbnf"}  # xgrammar's EBNF and GBNF are one notation here
+_LEAF = re.compile(r"(?m)^LEAF[_-](?P<name>(?:NAME|WORD)(?:: | ::= ))")
+_ANSWERED = re.compile(r"(?m)^answered(?:: | ::= )literal\n")
 
 
 def turn_grammar(
@@ -34,14 +42,20 @@ def turn_grammar(
     dialect: str,
     mode: GrammarMode = DEFAULT_GRAMMAR,
     *,
+    protocol: AnswerProtocol = DEFAULT_PROTOCOL,
     answer: AnswerSchema | None = None,
+    may_recurse: bool = True,
+    imports: Iterable[str] | None = None,
     turn_tokens: int = 1024,
 ) -> str | None:
     """Return the grammar of one turn in an engine's dialect; None when there is to be none.
 
-    answer: the type of the literal in FINAL(...); any literal without it. turn_tokens: the turn's limit, of which
-    prose takes PROSE_SHARE at most. dialect: lark, ebnf or gbnf; the last two for PYTHON only, and without the
-    condition that no list has a name twice. Raises ConfigError for another.
+    protocol: how the answer is said. answer: the type of its literal; any literal without it. What code answers with
+    is the host's to check. may_recurse: False where no level is left below this node: then rlm_query and
+    rlm_query_batched are no names. imports: the modules that may be imported, on a block's first lines; None for any,
+    and without meaning for SKELETON. turn_tokens: the turn's limit, of which prose takes PROSE_SHARE at most.
+    dialect: lark, ebnf or gbnf; the last two for PYTHON only, and without the condition that no list has a name
+    twice. Raises ConfigError for another.
     """
     if mode is GrammarMode.OFF:
         return None
@@ -50,15 +64,34 @@ def turn_grammar(
             f"no turn grammar in dialect {dialect!r} for mode {mode.value!r}; "
             "there are lark for both modes, ebnf and gbnf for python"
         )
-    lines = max(1, min(MAX_PROSE_LINES, int(PROSE_SHARE * turn_tokens / LINE_TOKENS)))
     is_lark = dialect == "lark"
-    final = "final" if answer is None else "typed_final" if is_lark else "typed-final"
+    listed = None if imports is None or mode is GrammarMode.SKELETON else tuple(imports)
+    rules = _rules(mode, _FILES[dialect], may_recurse, listed)
+    if answer is not None:
+        rules = _ANSWERED.sub("", rules) + (answer.lark() if is_lark else answer.bnf())
+    start = _start(state, protocol, is_typed=answer is not None, turn_tokens=turn_tokens)
+    return f"start: {start}\n{rules}" if is_lark else f"root ::= {start.replace('_', '-')}\n{rules}"
+
+
+def _start(state: TurnState, protocol: AnswerProtocol, *, is_typed: bool, turn_tokens: int) -> str:
+    """Return what a turn is, in both notations but for the names' underscores."""
+    # Bare text has no type, so a typed final is a literal.
+    answer = _ANSWER[AnswerProtocol.FINAL if is_typed and not protocol.is_in_code else protocol]
+    if state is TurnState.LAST:
+        return answer
+    lines = max(1, min(MAX_PROSE_LINES, int(PROSE_SHARE * turn_tokens / LINE_TOKENS)))
     # Lark writes prose~0..4 too, but llguidance 1.7, which vLLM has, reads braces alone.
-    turn = _TURN[state].format(prose=f"prose{{0,{lines}}}", final=final)
-    typed = "" if answer is None or state is TurnState.FIRST else answer.lark() if is_lark else answer.bnf()
-    return f"{'start:' if is_lark else 'root ::='} {turn}\n{_rules(mode, _FILES[dialect])}{typed}"
+    action = "block" if state is TurnState.FIRST or protocol.is_in_code else f"(block | {answer})"
+    return f"prose{{0,{lines}}} {action}"
 
 
-@cache
-def _rules(mode: GrammarMode, ending: str) -> str:
-    return (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")
+@lru_cache(maxsize=32)
+def _rules(mode: GrammarMode, ending: str, may_recurse: bool, imports: tuple[str, ...] | None) -> str:
+    rules = (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")
+    if not may_recurse:
+        leaf = _LEAF.search(rules)
+        if leaf is None:
+            raise ConfigError(f"grammars/{mode}.{ending} has no names for a node that may not recurse")
+        rules = re.sub(f"(?m)^{leaf['name']}.*\n", "", rules)
+        rules = rules.replace(f"\n{leaf[0]}", f"\n{leaf['name']}")
+    return rules if imports is None else only_imports(rules, imports)

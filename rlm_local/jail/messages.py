@@ -77,6 +77,13 @@ def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes
             raise WireError(f"the operation {other!r:.80} is not one that a jail may ask for")
 
 
+def parse_waiting(frame: dict[str, Json]) -> None:
+    """Take in that a worker waits for its documents."""
+    _only(frame)
+    if frame["op"] != "waiting":
+        raise WireError(f"a worker that begins with {frame['op']!r:.80} does not wait for documents")
+
+
 def parse_ready(frame: dict[str, Json]) -> str:
     """Return the version of Python that runs inside."""
     _only(frame, "python")

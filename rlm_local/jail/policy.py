@@ -6,11 +6,11 @@ Inside, Python lies under /python and every shared library in /lib, so that no p
 
 from __future__ import annotations
 
+import functools
 import os
 import pwd
-import re
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +21,10 @@ from rlm_local.rooms import room
 TMP_BYTES = 64 * MIB
 PROCESSES = 64  # threads, in truth: stage 2 allows no process
 JAILED_ID = 1000  # uid and gid inside
-WORKER = "/worker"
 # Above every range that systemd, useradd and subuid files hand out, below where 32-bit tools overflow.
 _FREE_IDS = range(1_900_000_000, 2_100_000_000)
-_SPECIAL = re.compile(r'[^ -~]|["\\]')
+# How each byte is written in a literal of the text format.
+_LITERAL = [chr(byte) if 32 <= byte < 127 and byte not in b'"\\' else f"\\{byte:03o}" for byte in range(256)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,58 +63,48 @@ def _has_free_ids(id_map: Path) -> bool:
     return False
 
 
-def address_space_bytes(limits: Limits, *, text_bytes: int, str_bytes: int) -> int:
-    """Return the jail's first RLIMIT_AS: what a cell may use, the documents, and the room to decode them.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one process in a jail may use."""
 
-    text_bytes: of the memory file; str_bytes: of the decoded str. Decoding widens the str at most twice, so three
-    are alive for a moment; the worker lowers the limit when that is over.
-    """
-    return limits.cell_memory_bytes + text_bytes + 3 * str_bytes
+    address_space_bytes: int
+    cpu_s: int  # a backstop; the host counts per cell
 
+    @classmethod
+    def of(cls, limits: Limits, text_bytes: int) -> Bounds:
+        """Return the bounds of a run: what a cell may use, and the documents, which are mapped."""
+        return cls(limits.cell_memory_bytes + text_bytes, int(limits.max_turns * limits.cell_cpu_s) + 60)
 
-def config(
-    interpreter: Interpreter, limits: Limits, outside: Outside, *, memory_bytes: int, worker: Mapping[str, bytes]
-) -> str:
-    """Return the nsjail configuration, protobuf text format.
-
-    worker: the files of /worker by relative path; they go in by content, so that it does not matter whether the
-    jailed id may read this installation. memory_bytes: see address_space_bytes.
-    """
-    return "\n".join(
-        [
-            *_namespaces(),
-            *_identity(outside),
-            *_limits(limits, memory_bytes),
-            *_environment(),
-            *_mounts(interpreter, worker),
-            f"seccomp_string: {quoted((room('sandbox') / 'policy.kafel').read_bytes())}",
-            "",
-        ]
-    )
+    def with_room(self, text_bytes: int) -> Bounds:
+        """Return the bounds until the documents are open: a Python whose str we do not know decodes them."""
+        return Bounds(self.address_space_bytes + text_bytes, self.cpu_s)
 
 
-def arguments(interpreter: Interpreter) -> list[str]:
-    """Return the command that starts the worker inside, its two descriptor numbers still to be added.
+def config(interpreter: Interpreter, bounds: Bounds, outside: Outside) -> str:
+    """Return the nsjail configuration, protobuf text format."""
+    return "\n".join([*_identity(outside), *_limits(bounds), _constant(interpreter)])
+
+
+def arguments(interpreter: Interpreter, boot: str) -> list[str]:
+    """Return the command that starts the worker inside, its descriptors' numbers still to be added.
 
     Not `python -I`: that ignores PYTHONHASHSEED too, and with it two runs of a cell may order a set differently.
     The environment holds nothing but what `config` put there.
     """
-    return [f"/python/bin/python{interpreter.version}", "-s", "-P", "-S", "-B", WORKER]
-
-
-def worker_files() -> dict[str, bytes]:
-    """Return what lies in /worker: the worker as `sandbox.worker`, and the wire that it shares with the host."""
-    folder = room("sandbox") / "worker"
-    files = {f"sandbox/worker/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
-    files["__main__.py"] = files.pop("sandbox/worker/__main__.py")
-    files["rlm_local/jail/wire.py"] = (Path(__file__).parent / "wire.py").read_bytes()
-    return files
+    return [f"/python/bin/python{interpreter.version}", "-s", "-P", "-S", "-B", "-c", boot]
 
 
 def quoted(value: str | bytes) -> str:
     """Return value as a string literal of the text format; no byte of it can end the literal or add a field."""
     data = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
-    return '"' + _SPECIAL.sub(lambda found: f"\\{ord(found[0]):03o}", data.decode("latin-1")) + '"'
+    return f'"{"".join(map(_LITERAL.__getitem__, data))}"'
+
+
+@functools.cache
+def _constant(interpreter: Interpreter) -> str:
+    """Return what is the same in every jail. Made once: half of a start's own work was this."""
+    seccomp = f"seccomp_string: {quoted((room('sandbox') / 'policy.kafel').read_bytes())}"
+    return "\n".join([*_namespaces(), *_environment(), *_mounts(interpreter), seccomp, ""])
 
 
 def _namespaces() -> Iterator[str]:
@@ -142,10 +132,10 @@ def _identity(outside: Outside) -> Iterator[str]:
         yield f'{kind} {{ inside_id: "{JAILED_ID}" outside_id: "{named}" count: 1 }}'
 
 
-def _limits(limits: Limits, memory_bytes: int) -> Iterator[str]:
-    yield f"rlimit_as: {-(-memory_bytes // MIB)}"
+def _limits(bounds: Bounds) -> Iterator[str]:
+    yield f"rlimit_as: {-(-bounds.address_space_bytes // MIB)}"
     yield f"rlimit_fsize: {TMP_BYTES // MIB}"
-    yield f"rlimit_cpu: {int(limits.max_turns * limits.cell_cpu_s) + 60}"  # a backstop; the host counts per cell
+    yield f"rlimit_cpu: {bounds.cpu_s}"
     yield "rlimit_nofile: 64"
     for name, value in (
         ("core", 0),
@@ -167,7 +157,7 @@ def _environment() -> Iterator[str]:
     yield 'envar: "MALLOC_ARENA_MAX=1"'  # an arena a thread would reserve 64 MiB of address space each
 
 
-def _mounts(interpreter: Interpreter, worker: Mapping[str, bytes]) -> Iterator[str]:
+def _mounts(interpreter: Interpreter) -> Iterator[str]:
     yield _bind(interpreter.binary, f"/python/bin/python{interpreter.version}")
     library = f"/python/lib/python{interpreter.version}"
     yield _bind(interpreter.library, library)
@@ -180,11 +170,6 @@ def _mounts(interpreter: Interpreter, worker: Mapping[str, bytes]) -> Iterator[s
     yield 'mount { src: "/dev/urandom" dst: "/dev/urandom" is_bind: true rw: false nosuid: true noexec: true }'
     owner = f"uid={JAILED_ID},gid={JAILED_ID}"
     yield _tmpfs("/tmp", f"size={TMP_BYTES},nr_inodes=4096,mode=0700,{owner}", writable=True)
-    for name, content in worker.items():
-        yield (
-            f"mount {{ src_content: {quoted(content)} dst: {quoted(f'{WORKER}/{name}')} "
-            "is_bind: true rw: false nosuid: true nodev: true noexec: true }"
-        )
 
 
 def _bind(source: Path, destination: str) -> str:

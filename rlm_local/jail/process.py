@@ -1,4 +1,4 @@
-"""One nsjail and the worker in it: started, spoken to, interrupted, ended; nothing of it is left behind."""
+"""One jail: its worker spoken to, interrupted, ended; nothing of it is left behind."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlm_local.errors import JailUnavailable
-from rlm_local.jail import cgroup, policy, wire
-from rlm_local.jail.diagnose import failed_start, nsjail_binary
-from rlm_local.jail.interpreter import running_interpreter
-from rlm_local.jail.memory import closing, memory_file, read_tail, sealed_text
-from rlm_local.jail.messages import parse_ready
-from rlm_local.jail.stage import Prelude, staged
+from rlm_local.jail import policy, wire
+from rlm_local.jail.diagnose import failed_start
+from rlm_local.jail.launch import Started, spawn
+from rlm_local.jail.memory import SealedText, read_tail
+from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.limits import Limits
 
 START_S = 30.0  # a cold start takes 50 ms; a machine that is this late is not going to
 _EXIT_S = 2.0  # for nsjail to see its worker dead, before it is killed itself
 _LOG_BYTES = 64 << 10
+_ASIDE_BYTES = 16 << 10  # a longer frame is read on a thread; this many bytes take 10 ms at worst
+_RECEIVED_BYTES = 1 << 18  # at once
+_CHILD_EVERY_S = 0.001  # how often it is looked whether nsjail has made its worker
+# Of a jail that waits for its documents; lowered to the run's own before the first byte of the model's code.
+_AHEAD = policy.Bounds(address_space_bytes=1 << 40, cpu_s=1 << 24)
 
 
 class JailEndedError(Exception):
@@ -33,34 +33,41 @@ class JailEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a jail is started with: the text, by memory file, and the frame that tells what is in it."""
+    """What a run gives its jail: the text, by memory file, and the frame that tells what is in it."""
 
-    text: str
+    text: SealedText
     frame: Mapping[str, wire.Json]
     limits: Limits
 
+    @property
+    def bounds(self) -> policy.Bounds:
+        return policy.Bounds.of(self.limits, self.text.bytes)
 
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """What there is once nsjail runs."""
-
-    process: subprocess.Popen[bytes]
-    channel: socket.socket
-    group: cgroup.Group | None
-    log: int
-    stderr: int
+    def message(self) -> dict[str, wire.Json]:
+        """Return the whole first frame."""
+        text: dict[str, wire.Json] = {
+            "chars": self.text.chars,
+            "char_bytes": self.text.char_bytes,
+            "is_ascii": self.text.is_ascii,
+        }
+        bounds = self.bounds
+        own: dict[str, wire.Json] = {"address_space_bytes": bounds.address_space_bytes, "cpu_s": bounds.cpu_s}
+        return {"op": "open", **self.frame, **own, "text": text}
 
 
 class Jail:
     """A running jail. One reader and any number of writers; every method but receive() and end() is immediate."""
 
-    def __init__(self, started: _Started) -> None:
+    def __init__(self, started: Started) -> None:
+        self._started = started
         self._process = started.process
         self._channel = started.channel
         self.group = started.group
         self._exited = asyncio.Event()
         self._write_lock = asyncio.Lock()
+        self._received = bytearray()  # and not taken yet: a piece of one frame, or small frames
         self._worker_pidfd: int | None = None
+        self._has_logs = True
         self._is_ending = False
         self._is_cut_off = False
         self.worker_pid = 0  # on the host
@@ -74,22 +81,79 @@ class Jail:
 
         Raises JailUnavailable, with nsjail's own words and a hint, when it does not come up.
         """
-        started = _spawn(opening)
-        jail = cls(started)
-        with closing(started.log, started.stderr):
-            try:
-                async with asyncio.timeout(START_S):
-                    await jail.send(opening.frame)
-                    jail.python = parse_ready(await jail.receive())
-                jail._find_worker()
-            except (TimeoutError, JailEndedError, wire.WireError, OSError) as error:
-                await jail.end()
-                log, stderr = read_tail(started.log, _LOG_BYTES), read_tail(started.stderr, _LOG_BYTES)
-                raise failed_start(log, stderr, started.process.returncode) from error
-            except BaseException:
-                await jail.end()
-                raise
+        bounds = opening.bounds.with_room(opening.text.bytes)
+        group_bytes = _group_bytes(opening)
+        jail = cls(spawn(bounds, group_bytes=group_bytes, is_ahead=False))
+        await jail._come_up(jail._enrol())
+        await jail.open(opening)
         return jail
+
+    @classmethod
+    async def start_ahead(cls) -> Jail:
+        """Return a jail that waits for its documents, for open(). Raises as start() does."""
+        jail = cls(spawn(_AHEAD, group_bytes=_group_bytes(None), is_ahead=True))
+        await jail._come_up(jail._enrol(), jail._wait())
+        return jail
+
+    async def open(self, opening: Opening) -> None:
+        """Hand over the documents; the worker has then locked itself in. Once, before the first cell.
+
+        Raises JailUnavailable when that fails; the jail has ended then.
+        """
+        await self._come_up(self._open(opening))
+        self._close_logs()
+
+    async def _come_up(self, *steps: Coroutine[None, None, None]) -> None:
+        """Take the steps of a start, and end what does not get through them."""
+        try:
+            async with asyncio.timeout(START_S):
+                for step in steps:
+                    await step
+        except (TimeoutError, JailEndedError, wire.WireError, OSError, ValueError) as error:
+            await self.end(keep_logs=True)
+            log, stderr = (read_tail(file, _LOG_BYTES) for file in (self._started.log, self._started.stderr))
+            self._close_logs()
+            raise failed_start(log, stderr, self._process.returncode, str(error)) from error
+        except BaseException:
+            await self.end()
+            raise
+        finally:
+            for step in steps:
+                step.close()
+
+    async def _enrol(self) -> None:
+        """Find the worker and put it into the control group, both while the interpreter is still starting.
+
+        It holds then what it had before, and cannot get out: every thread that it makes is in the group as well.
+        """
+        while (pid := self._started.worker_pid()) is None:
+            if self._process.poll() is not None:
+                raise JailEndedError(f"nsjail ended with status {self._process.returncode} before it made a worker")
+            await asyncio.sleep(_CHILD_EVERY_S)
+        self.worker_pid = pid
+        self._worker_pidfd = os.pidfd_open(pid)
+        if self.group is not None:
+            await asyncio.to_thread(self.group.add, pid)
+
+    async def _wait(self) -> None:
+        parse_waiting(await self.receive())
+
+    async def _open(self, opening: Opening) -> None:
+        data = wire.encode(opening.message(), max_bytes=wire.FROM_HOST_BYTES)
+        sent = socket.send_fds(self._channel, [data[: wire.HEADER_BYTES]], [opening.text.fileno()])
+        await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+        if self.group is not None:
+            self.group.allow_memory(_group_bytes(opening))
+        self.python = parse_ready(await self.receive())
+        self._require_bounds(opening.bounds)
+
+    def _require_bounds(self, bounds: policy.Bounds) -> None:
+        """Raise JailEndedError unless the kernel holds the worker to these: it has set them itself."""
+        text = Path(f"/proc/{self.worker_pid}/limits").read_text(encoding="ascii")
+        held = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()}
+        for name, bound in (("Max address space", bounds.address_space_bytes), ("Max cpu time", bounds.cpu_s)):
+            if held.get(name) != [str(bound)] * 2:
+                raise JailEndedError(f"the worker's {name} is {held.get(name)}, not {bound}")
 
     @property
     def has_ended(self) -> bool:
@@ -116,8 +180,11 @@ class Jail:
         # Reading what is already there never yields, so a flood of frames would stop every clock of the host.
         await asyncio.sleep(0)
         header = await self._exactly(wire.HEADER_BYTES)
-        count = wire.payload_bytes(header, max_bytes=wire.FROM_JAIL_BYTES)
-        return wire.decode(await self._exactly(count))
+        payload = await self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_JAIL_BYTES))
+        if len(payload) <= _ASIDE_BYTES:
+            return wire.decode(payload, max_values=wire.MAX_VALUES)
+        # On a thread, because the host has other runs to attend to while it reads what one of them sent.
+        return await asyncio.to_thread(wire.decode, payload, max_values=wire.MAX_VALUES)
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell."""
@@ -142,8 +209,10 @@ class Jail:
         """Whether the kernel killed the worker for memory. Before end() only; False where there is no cgroup."""
         return self.group is not None and self.group.oom_kills() > 0
 
-    async def end(self) -> None:
+    async def end(self, *, keep_logs: bool = False) -> None:
         """Kill what still lives, reap it, and remove its cgroup. Safe to call twice."""
+        if not keep_logs:
+            self._close_logs()
         if self._is_ending:
             return
         self._is_ending = True
@@ -166,6 +235,11 @@ class Jail:
                 self._worker_pidfd = None
             await self._remove_group()
 
+    def _close_logs(self) -> None:
+        if self._has_logs:
+            self._has_logs = False
+            self._started.close_logs()
+
     async def _remove_group(self) -> None:
         for _ in range(50):
             if self.group is None or self.group.remove():
@@ -174,30 +248,22 @@ class Jail:
 
     async def _exactly(self, count: int) -> bytes:
         loop = asyncio.get_running_loop()
-        data = bytearray()
-        while len(data) < count:
+        while len(self._received) < count:
             try:
-                chunk = await loop.sock_recv(self._channel, min(count - len(data), 1 << 18))
+                chunk = await loop.sock_recv(self._channel, _RECEIVED_BYTES)
             except OSError as error:
                 raise JailEndedError(f"the jail closed its socket: {error}") from error
             if not chunk:
-                raise JailEndedError(f"the jail closed its socket after {len(data)} of {count} bytes")
-            data += chunk
-        return bytes(data)
+                raise JailEndedError(f"the jail closed its socket after {len(self._received)} of {count} bytes")
+            self._received += chunk
+        data = bytes(self._received[:count])
+        del self._received[:count]
+        return data
 
     def _note_exit(self, pidfd: int) -> None:
         # A dead process's descriptor stays readable, so it is watched no longer.
         asyncio.get_running_loop().remove_reader(pidfd)
         self._exited.set()
-
-    def _find_worker(self) -> None:
-        """Learn the worker's pid: nsjail's only child."""
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
-        if len(children) != 1:
-            raise JailEndedError(f"nsjail has {len(children)} children, not one worker")
-        self.worker_pid = int(children[0])
-        self._worker_pidfd = os.pidfd_open(self.worker_pid)
 
     def _signal_worker(self, number: signal.Signals) -> bool:
         """Send a signal; False when there is no worker to get it. By pidfd: a pid may be somebody else's by now."""
@@ -210,62 +276,10 @@ class Jail:
         return True
 
 
-def _spawn(opening: Opening) -> _Started:
-    """Start nsjail. Every descriptor that is not returned is closed, whatever happens."""
-    nsjail = nsjail_binary()
-    interpreter, stage = staged(running_interpreter(), nsjail)
-    with ExitStack() as lent, ExitStack() as kept:  # lent to the child and closed here; kept unless this fails
-        text, text_bytes = sealed_text("documents", opening.text)
-        lent.callback(os.close, text)
-        memory_bytes = policy.address_space_bytes(
-            opening.limits, text_bytes=text_bytes, str_bytes=sys.getsizeof(opening.text)
-        )
-        host_end, jail_end = socket.socketpair()
-        lent.enter_context(jail_end)
-        kept.enter_context(host_end).setblocking(False)
-        kept.callback(os.close, log := memory_file("nsjail-log"))
-        kept.callback(os.close, stderr := memory_file("worker-stderr"))
-        lent.callback(os.close, config := memory_file("nsjail-config"))
-        os.write(
-            config,
-            policy.config(
-                interpreter,
-                opening.limits,
-                policy.unused_ids(),
-                memory_bytes=memory_bytes,
-                worker=policy.worker_files(),
-            ).encode("ascii"),
-        )
-        groups: tuple[int, ...] = ()
-        if group := cgroup.create(memory_bytes=memory_bytes + policy.TMP_BYTES, processes=policy.PROCESSES):
-            kept.callback(group.remove)
-            groups = group.open_procs()
-        for descriptor in groups:
-            lent.callback(os.close, descriptor)
-        inherited = (jail_end.fileno(), text)
-        command = [str(nsjail), "--experimental_mnt", "new", "--config", f"/proc/self/fd/{config}"]
-        command += ["--log_fd", str(log), "--quiet"]
-        command += [word for descriptor in inherited for word in ("--pass_fd", str(descriptor))]
-        command += ["--", *policy.arguments(interpreter), *map(str, inherited)]
-        prelude = Prelude(stage, groups, os.getpid())
-        process = _popen(command, prelude, stderr=stderr, passed=(*inherited, config, log))
-        kept.pop_all()
-    return _Started(process, host_end, group, log, stderr)
+def _group_bytes(opening: Opening | None) -> int:
+    """Return what a control group is to hold: the cells' memory and files; the text is charged to who sealed it.
 
-
-def _popen(
-    command: list[str], prelude: Callable[[], None], *, stderr: int, passed: tuple[int, ...]
-) -> subprocess.Popen[bytes]:
-    try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            env={},
-            pass_fds=passed,
-            start_new_session=True,  # a Ctrl-C at the terminal is for us to handle
-            preexec_fn=prelude,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise JailUnavailable(f"{command[0]} could not be started: {error}", hint="run `rlm-local doctor`") from error
+    The text is counted again, for a Python that decodes it. None: a worker that waits, and needs a few MiB.
+    """
+    cells = Limits().cell_memory_bytes if opening is None else opening.bounds.address_space_bytes
+    return cells + policy.TMP_BYTES

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
+from typing import TypeAlias
 
 from rlm_local.errors import ConfigError, JailUnavailable, WorkerLost
 from rlm_local.jail.cell import CellRun, Job, Observed
+from rlm_local.jail.checkpoint import Checkpoint, PastCell
+from rlm_local.jail.memory import SealedCorpus, seal
 from rlm_local.jail.messages import Done
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
@@ -25,58 +28,60 @@ _STOPPED = {
 _NO_NOTES: Mapping[str, JsonValue] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class _Past:
-    """A cell that ran and whose jail lived on, and what it takes to run it again without an engine."""
-
-    number: int  # the name that its functions have in tracebacks
-    code: str
-    wall_s: float
-    subcalls: tuple[SubCall, ...]
-    status: CellStatus
-
-    @property
-    def can_replay(self) -> bool:
-        """A cell that raised can: what it had set before is set again. One that was stopped by a limit would
-        cost that limit again, and stop at another place."""
-        return self.status in (CellStatus.OK, CellStatus.RAISED)
+JailSource: TypeAlias = Callable[[Opening], Awaitable[Jail]]
+"""Where a session has its jails from: a new one each time (Jail.start), or a pool's (JailPool.open)."""
 
 
 class JailSession:
     """Cells in a jail, one at a time. A jail that dies is replaced, and the earlier cells are run again in it."""
 
-    def __init__(self, opening: Opening, document_chars: Sequence[int]) -> None:
+    def __init__(self, opening: Opening, sealed: SealedCorpus, *, owns_text: bool, jails: JailSource) -> None:
         self._opening = opening
-        self._document_chars = document_chars
+        self._sealed = sealed
+        self._jails = jails
+        self._owns_text = owns_text
+        self._document_chars = tuple(len(document.text) for document in sealed.corpus.documents)
         self._jail: Jail | None = None
         self._cells = 0
-        self._past: list[_Past] = []
+        self._past: list[PastCell] = []
         self._gone: list[int] = []  # cells that a rebuild has lost and that the model was not told of yet
         self._busy = asyncio.Lock()
         self._closed = False
 
     @classmethod
-    async def start(cls, corpus: Corpus, limits: Limits, *, notes: Mapping[str, JsonValue] = _NO_NOTES) -> JailSession:
+    async def start(
+        cls,
+        documents: Corpus | SealedCorpus,
+        limits: Limits,
+        *,
+        notes: Mapping[str, JsonValue] = _NO_NOTES,
+        jails: JailSource | None = None,
+    ) -> JailSession:
         """Return a session in a running jail.
 
-        notes: further variables that cells find, by name. Raises JailUnavailable with what is missing, ConfigError
-        for a note whose name is no Python name.
+        documents: those that are sealed already are still the caller's to close, after this session.
+        notes: further variables that cells find, by name. jails: a pool's open(), where there is one.
+        Raises JailUnavailable with what is missing, ConfigError for a note whose name is no Python name.
         """
         for name in notes:
             if not name.isidentifier():
                 raise ConfigError(f"the note {name!r} is not a Python name")
-        chars = tuple(len(document.text) for document in corpus.documents)
+        sealed = documents if isinstance(documents, SealedCorpus) else await seal(documents)
+        corpus = sealed.corpus
         frame: dict[str, Json] = {
-            "op": "open",
             "names": [str(document.name) for document in corpus.documents],
             "starts": list(corpus.starts),
-            "lengths": list(chars),
+            "lengths": [len(document.text) for document in corpus.documents],
             "output_bytes": limits.cell_output_bytes,
-            "memory_bytes": limits.cell_memory_bytes,
             "notes": dict(notes),
         }
-        session = cls(Opening(corpus.context, frame, limits), chars)
-        session._jail = await Jail.start(session._opening)
+        opening = Opening(sealed.text, frame, limits)
+        session = cls(opening, sealed, owns_text=sealed is not documents, jails=jails or Jail.start)
+        try:
+            session._jail = await session._jails(opening)
+        except BaseException:
+            await session.close()
+            raise
         return session
 
     async def __aenter__(self) -> JailSession:
@@ -109,22 +114,25 @@ class JailSession:
                 await self._drop()
                 self._jail = await self._rebuilt()
             else:
-                self._past.append(_Past(self._cells, code, wall_s, result.subcalls, result.status))
+                self._past.append(PastCell(self._cells, code, wall_s, result.subcalls, result.status))
             return self._with_losses(result)
 
-    async def restore(self, cells: Sequence[tuple[str, CellResult]]) -> None:
-        """Run cells again that ran in another session, each with its result there, before the first of this one.
+    def checkpoint(self) -> Checkpoint:
+        """Return what it takes to bring this session back elsewhere, as of its last cell that has ended."""
+        return Checkpoint(tuple(self._past), self._cells, tuple(self._gone))
 
-        Their sub-calls are answered from their results. Those that cannot be run again, or that end otherwise this
-        time, are told to the model after its next cell. Raises JailUnavailable or WorkerLost.
+    async def restore(self, checkpoint: Checkpoint) -> None:
+        """Run the cells of another session again, before the first of this one, which then is in the same state.
+
+        Cells that cannot be run again, or that end otherwise this time, are told to the model after its next cell.
+        Raises ConfigError when cells have run here already, WorkerLost when a jail cannot be started again.
         """
         async with self._busy:
-            for code, result in cells:
-                self._cells += 1
-                if result.status is not CellStatus.KILLED:  # of which the model was told then
-                    wall_s = self._opening.limits.cell_s
-                    self._past.append(_Past(self._cells, code, wall_s, result.subcalls, result.status))
-            await self._rerun()
+            if self._cells:
+                raise ConfigError(f"{self._cells} cells have run in this session; restore a fresh one")
+            self._cells, self._past = checkpoint.count, list(checkpoint.cells)
+            self._gone = list(checkpoint.gone)
+            self._jail = await self._replayed(self._jail or await self._fresh())
 
     @property
     def jail(self) -> Jail:
@@ -136,6 +144,8 @@ class JailSession:
     async def close(self) -> None:
         """End the jail and everything in it. Safe to call twice, and while a cell runs."""
         self._closed = True
+        if self._owns_text:
+            self._sealed.close()
         await self._drop()
 
     async def _run(
@@ -154,11 +164,9 @@ class JailSession:
         Cells that cannot be run again, or that end otherwise this time, are forgotten and noted as gone.
         Raises WorkerLost when a jail cannot be started again.
         """
-        await self._fresh()
-        return await self._rerun()
+        return await self._replayed(await self._fresh())
 
-    async def _rerun(self) -> Jail:
-        jail = self.jail
+    async def _replayed(self, jail: Jail) -> Jail:
         for past in tuple(self._past):
             if past.can_replay:
                 observed = await self._run(jail, past.number, past.code, past.wall_s, *_recorded(past.subcalls))
@@ -176,7 +184,7 @@ class JailSession:
     async def _fresh(self) -> Jail:
         """Start the jail anew. Raises WorkerLost when it cannot be, or when the session was closed meanwhile."""
         try:
-            jail = None if self._closed else await Jail.start(self._opening)
+            jail = None if self._closed else await self._jails(self._opening)
         except JailUnavailable as error:
             raise WorkerLost(f"the jail died and cannot be started again: {error}", hint=error.hint) from error
         if jail is None or self._closed:

@@ -1,4 +1,4 @@
-"""What happens between fork and exec of nsjail: die with the parent, join the cgroup, set out the files.
+"""What happens between fork and exec of nsjail: die with the parent, set out the files.
 
 nsjail mounts as the jailed id, which nobody's folder lets through: an interpreter below /root or any other
 private folder could not be bound. So as root its files are first bound, in a mount namespace of nsjail's own, below
@@ -10,6 +10,7 @@ All arguments are made ready before the fork; after it there are system calls on
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import signal
 from collections.abc import Sequence
@@ -56,8 +57,11 @@ def staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]:
 
     Raises JailUnavailable when every folder that could be covered holds something that is needed.
     """
-    if not may_map_others():
-        return interpreter, Stage()
+    return _staged(interpreter, nsjail) if may_map_others() else (interpreter, Stage())
+
+
+@functools.cache
+def _staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]:
     sources = {"python": interpreter.binary, "library": interpreter.library}
     sources |= {f"lib-{name}": path for name, path in interpreter.shared}
     needed = [nsjail, *sources.values()]
@@ -85,10 +89,9 @@ def _holds(folder: str, paths: Sequence[Path]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Prelude:
-    """preexec_fn of nsjail. groups: descriptors of the cgroup.procs files to join."""
+    """preexec_fn of nsjail."""
 
     stage: Stage
-    groups: tuple[int, ...]
     parent: int
 
     def __call__(self) -> None:
@@ -96,8 +99,6 @@ class Prelude:
         _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
         if os.getppid() != self.parent:
             os._exit(1)  # the parent died before the line above
-        for descriptor in self.groups:
-            os.write(descriptor, b"0")
         self.stage.set_out()
 
 

@@ -19,19 +19,29 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     mistyped     the note when an answer was not of that type; $why
     closed       the note when a turn's tokens were spent and its end was written for it; $closed
     subcall      the system message of every llm_query
+
+How an answer is said is not in these files but in protocols/, one file for each protocol. A profile says where:
+<<small>> or <<large>> is the rule of replies, <<answer LITERAL>> a whole reply with that answer, <<reply LITERAL>> an
+order to reply so (<<Reply ...>> at the beginning of a sentence), <<reply with a variable>> the same for any value.
+<<name>> is what a worked turn calls a sub-model's answer, without hiding a name that the protocol needs.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from string import Template
 
 from rlm_local.errors import ConfigError
-from rlm_local.types import Message, Role
+from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Message, Role
 
 _TEXT = Path(__file__).parent / "text"
+_PROTOCOLS = Path(__file__).parent / "protocols"
+_MARK = re.compile(r"<<(small|large|name|reply with a variable|answer|reply|Reply)(?: (.+?))?>>")
 _ONCE = (
     "system",
     "question",
@@ -54,9 +64,10 @@ _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The texts of one model family, and how much of an output it is shown."""
+    """How a model is led: its texts, how it says an answer, what its code may import, how much output it is shown."""
 
-    name: str
+    name: str  # of the file, and of the protocol where it is not the default one
+    protocol: AnswerProtocol
     system: str
     worked: tuple[Message, ...]  # example turns between the system message and the question
     question: str
@@ -75,20 +86,24 @@ class Profile:
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
     sha256: str = ""  # of its file
+    imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
 
 MAX_OUTPUT_CHARS = {"small": 3_000, "large": 20_000}  # characters; small models drown in more
 
 
 @cache
-def load_profile(name: str) -> Profile:
-    """Return profile `name`. Raises ConfigError for an unknown name or a file with a section missing."""
+def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Profile:
+    """Return profile `name`, its answers said by `protocol`.
+
+    Raises ConfigError for an unknown name or a file with a section missing.
+    """
     path = _TEXT / f"{name}.md"
     if name not in MAX_OUTPUT_CHARS or not path.is_file():
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
-    text = path.read_text(encoding="utf-8")
+    text = _worded(path.read_text(encoding="utf-8"), protocol)
     for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
@@ -98,8 +113,32 @@ def load_profile(name: str) -> Profile:
             raise ConfigError(f"{path.name}: section {heading!r} is unknown or stands twice")
     if missing := [section for section in _ONCE if section not in once]:
         raise ConfigError(f"{path.name}: section {missing[0]!r} is missing")
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    return Profile(name=name, worked=tuple(worked), max_output_chars=MAX_OUTPUT_CHARS[name], sha256=digest, **once)
+    title = name if protocol is DEFAULT_PROTOCOL else f"{name}/{protocol.value}"
+    chars = MAX_OUTPUT_CHARS[name]
+    return Profile(
+        name=title,
+        protocol=protocol,
+        worked=tuple(worked),
+        max_output_chars=chars,
+        imports=None,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        **once,
+    )
+
+
+def _worded(text: str, protocol: AnswerProtocol) -> str:
+    """Return a profile's text with its marks replaced by the protocol's words."""
+    words = dict(_sections((_PROTOCOLS / f"{protocol.value}.md").read_text(encoding="utf-8")))
+
+    def word(mark: re.Match[str]) -> str:
+        key, literal = mark[1], mark[2]
+        if literal is None:
+            return words[key]
+        plain = str(ast.literal_eval(literal))
+        said = Template(words[key.lower()]).substitute(value=literal, text=plain)
+        return said if key.islower() else said[0].upper() + said[1:]
+
+    return _MARK.sub(word, text)
 
 
 def _sections(text: str) -> list[tuple[str, str]]:

@@ -1,31 +1,38 @@
 """The worker: opens the documents, locks itself in, and runs cells until the host hangs up.
 
-    python -s -P -S -B /worker SOCKET_FD TEXT_FD
+    python -s -P -S -B -c BOOT SOCKET_FD BUNDLE_FD [ahead]
 
-Standard library only; Python 3.11 to 3.13. Nothing that it says of itself is trusted by the host.
+`ahead`: no documents are there yet, so there is time to read in what a cell may need.
+Standard library only; Python 3.11 to 3.13. Nothing that it says of itself is trusted by the host. What is imported
+here is what a first cell needs: everything else waits until it is used.
 """
 
 from __future__ import annotations
 
 import gc
+import mmap
 import os
-import random
 import resource
-import signal
 import sys
 import warnings
-from types import FrameType
-from typing import Any, cast
+
+# `signal` gives its numbers names, which takes a tenth of a start.
+from _signal import SIGINT, signal  # type: ignore[import-not-found]
 
 from sandbox.worker import stage2
 from sandbox.worker.cell import Cell, traceback_text
-from sandbox.worker.channel import Channel
-from sandbox.worker.corpus import Corpus, read_sealed_text
+from sandbox.worker.channel import Channel, Nowhere
+from sandbox.worker.corpus import Corpus
 from sandbox.worker.names import Finished, Names
 from sandbox.worker.output import BoundedOutput
+from sandbox.worker.text import open_text, prepare
 
-_SPARE_BYTES = 4 << 20  # given up when memory runs out, so that the worker can still say so
-_SEED = 0  # a replayed cell draws the same numbers
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
+    from typing import Any
+
+_SPARE_BYTES = 12 << 20  # given up when memory runs out, so that the worker can still say so, and import what it takes
 
 
 class Worker:
@@ -36,17 +43,21 @@ class Worker:
         self._names = names
         self._output = output
         self._interruptible = False
-        self._spare = bytearray(_SPARE_BYTES)
+        self._spare: mmap.mmap | None = _spare()
 
     def serve(self) -> None:
         while True:
-            frame = self._channel.cells.get()
-            self._run(cast("int", frame["cell_id"]), cast("str", frame["code"]))
+            frame = self._channel.next_cell()
+            self._run(frame["cell_id"], frame["code"])  # type: ignore[arg-type]  # the host's frames are well formed
+
+    def rehearse(self) -> None:
+        """Run a cell that does nothing: the first one of all takes longer than those after it."""
+        self._run(0, "None")
 
     def _run(self, cell_id: int, code: str) -> None:
         # Every cell begins with these, whatever an earlier one has put in their place.
-        signal.signal(signal.SIGINT, self._interrupt)
-        sys.stdout = sys.stderr = cast("Any", self._output)
+        signal(SIGINT, self._interrupt)
+        sys.stdout = sys.stderr = self._output
         self._names.begin(cell_id)
         status, error = self._execute(cell_id, code)
         if status == "out_of_memory":
@@ -61,8 +72,8 @@ class Worker:
         self._channel.send(
             {"op": "done", "cell_id": cell_id, "status": status, "error": error, "final": self._names.final, **printed}
         )
-        if not self._spare:
-            self._spare = bytearray(_SPARE_BYTES)
+        if self._spare is None:
+            self._spare = _spare()
 
     def _execute(self, cell_id: int, code: str) -> tuple[str, str]:
         """Return the cell's status and its traceback; the empty text where it ended well."""
@@ -78,7 +89,7 @@ class Worker:
             self._interruptible = False
             return "timeout", traceback_text(error)
         except MemoryError as error:
-            self._spare = bytearray()
+            self._spare = None
             return "out_of_memory", traceback_text(error)
         except BaseException as error:  # SystemExit too: a cell ends, the session does not
             return "raised", traceback_text(error)
@@ -86,33 +97,62 @@ class Worker:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         # The host repeats the signal until the cell ends, so one that comes at a bad moment may be dropped.
-        if self._interruptible and not self._channel.is_sending():
+        if self._interruptible and not self._channel.is_busy():
             raise KeyboardInterrupt("the cell's time is up")
 
 
+def _spare() -> mmap.mmap | None:
+    """Return address space that nothing is written to: it is held, and takes no memory. None while there is none."""
+    try:
+        return mmap.mmap(-1, _SPARE_BYTES)
+    except OSError:
+        return None  # tried again after the next cell
+
+
 def main() -> None:
+    """Serve one session. Whatever goes wrong before the first cell is told on standard error, for the host."""
     channel = Channel(int(sys.argv[1]))
-    opening = cast("dict[str, Any]", channel.receive())
-    context = read_sealed_text(int(sys.argv[2]))
+    seccomp = stage2.Filter()
+    if "ahead" in sys.argv[3:]:
+        read_in()
+        channel.send({"op": "waiting"})
+    frame, descriptor = channel.receive_with_descriptor()
+    opening: dict[str, Any] = frame
+    text = opening["text"]
+    context = open_text(descriptor, text["chars"], text["char_bytes"], is_ascii=text["is_ascii"])
     corpus = Corpus(context, opening["names"], opening["starts"], opening["lengths"])
     names = Names(corpus, channel, opening["notes"])
     output = BoundedOutput(opening["output_bytes"])
-    # Decoding took room for more than one copy; cells get what was promised and the documents' own share.
-    memory_bytes = opening["memory_bytes"] + sys.getsizeof(context)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    # Whether started ahead or not, from here on the bounds are those of this run.
+    for kind, bound in ((resource.RLIMIT_AS, "address_space_bytes"), (resource.RLIMIT_CPU, "cpu_s")):
+        resource.setrlimit(kind, (opening[bound], opening[bound]))
     warnings.simplefilter("ignore")
-    random.seed(_SEED)
     # Until here the host reads what the interpreter says when it fails; no cell shall write there.
     null = os.open("/dev/null", os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     os.close(null)
     sys.argv[:] = [""]
-    stage2.install()
+    seccomp.install()
+    worker = Worker(channel, names, output)
     channel.send({"op": "ready", "python": sys.version.split()[0]})
-    channel.listen()
-    Worker(channel, names, output).serve()
+    worker.serve()
 
 
-if __name__ == "__main__":
-    main()
+def read_in() -> None:
+    """Do what is otherwise done by the first cell that needs it."""
+    import ast
+    import dataclasses
+    import linecache
+    import traceback
+    import typing
+
+    import sandbox.worker.search
+
+    del ast, dataclasses, linecache, traceback, typing, sandbox
+    prepare()
+    streams = sys.stdout, sys.stderr
+    Worker(Nowhere(), Names(Corpus("", [], [], []), Nowhere(), {}), BoundedOutput(0)).rehearse()
+    sys.stdout, sys.stderr = streams
+    gc.collect()
+    gc.freeze()  # what is there by now stays

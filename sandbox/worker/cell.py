@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import ast
-import linecache
-import traceback
+import sys
+from _ast import Call, Expr, Expression, Module, Name, PyCF_ONLY_AST  # `ast` adds what compiling needs not
 from collections.abc import Iterator
-from types import CodeType
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import traceback
+    from _ast import expr
+    from types import CodeType
+    from typing import Any
 
 _ERROR_CHARS = 8000  # a longer traceback keeps its head and its tail
 _SHOWN_CHARS = 4000  # of the last expression's repr
 _SELF_PRINTING = frozenset({"print", "search", "SHOW_VARS", "FINAL", "FINAL_VAR", "SUBMIT", "exit", "quit"})
 _SOURCES_KEPT = 64
+_SOURCE_READERS = ("inspect", "linecache", "traceback")
+_SEED = 0  # a replayed cell draws the same numbers
+
+_sources: dict[str, str] = {}  # by file name
 
 
 class Cell:
@@ -21,10 +29,11 @@ class Cell:
     def __init__(self, cell_id: int, code: str) -> None:
         self.name = f"<cell {cell_id}>"
         self._code = code
-        # Python finds the source lines of a traceback here; no modification time, so it is never checked on disk.
-        lines = [f"{line}\n" for line in code.split("\n")]
-        linecache.cache[self.name] = (len(code), None, lines, self.name)
-        linecache.cache.pop(f"<cell {cell_id - _SOURCES_KEPT}>", None)
+        _sources[self.name] = code
+        _sources.pop(f"<cell {cell_id - _SOURCES_KEPT}>", None)
+        if "linecache" in sys.modules or any(name in code for name in _SOURCE_READERS):
+            show_sources()
+        _seed_if_used(code)
 
     def run(self, variables: dict[str, Any]) -> None:
         """Execute the cell, and print its last expression as a notebook would."""
@@ -36,24 +45,47 @@ class Cell:
                 print(_shortened(repr(value), _SHOWN_CHARS))
 
     def _compiled(self) -> tuple[CodeType, CodeType | None]:
-        tree = ast.parse(self._code, self.name)
+        tree: Module = compile(self._code, self.name, "exec", PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[assignment]
         last = tree.body[-1] if tree.body else None
-        if isinstance(last, ast.Expr) and not _prints_itself(last.value):
-            shown = compile(ast.Expression(tree.body.pop().value), self.name, "eval", dont_inherit=True)  # type: ignore[attr-defined]
+        if isinstance(last, Expr) and not _prints_itself(last.value):
+            del tree.body[-1]
+            shown = compile(Expression(last.value), self.name, "eval", dont_inherit=True)
             return compile(tree, self.name, "exec", dont_inherit=True), shown
         return compile(tree, self.name, "exec", dont_inherit=True), None
 
 
-def _prints_itself(expression: ast.expr) -> bool:
-    return (
-        isinstance(expression, ast.Call)
-        and isinstance(expression.func, ast.Name)
-        and expression.func.id in _SELF_PRINTING
-    )
+def _prints_itself(expression: expr) -> bool:
+    return isinstance(expression, Call) and isinstance(expression.func, Name) and expression.func.id in _SELF_PRINTING
+
+
+def _seed_if_used(code: str) -> None:
+    """Seed `random` before a cell can draw from it: when the cell names it, or something has imported it."""
+    if not _is_seeded and ("random" in sys.modules or "random" in code):
+        import random
+
+        random.seed(_SEED)
+        _is_seeded.append(True)
+
+
+_is_seeded: list[bool] = []
+
+
+def show_sources() -> None:
+    """Put the cells' lines where Python looks for those of a traceback. Without a time they are not sought on disk."""
+    import linecache
+
+    for name in [name for name in linecache.cache if name.startswith("<cell ") and name not in _sources]:
+        del linecache.cache[name]
+    for name, code in _sources.items():
+        if name not in linecache.cache:
+            linecache.cache[name] = (len(code), None, [f"{line}\n" for line in code.split("\n")], name)
 
 
 def traceback_text(error: BaseException) -> str:
     """Return the traceback as Python prints it, without the worker's and the library's frames."""
+    import traceback
+
+    show_sources()
     report = traceback.TracebackException.from_exception(error, compact=True)
     for part in _chain(report):
         part.stack[:] = [frame for frame in part.stack if frame.filename.startswith("<cell ")]

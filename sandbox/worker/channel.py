@@ -1,11 +1,12 @@
-"""The worker's end of the socket: one writer at a time, one reader thread, and who waits for which reply."""
+"""The worker's end of the socket: one writer at a time, one reader at a time, and who waits for which reply."""
 
 from __future__ import annotations
 
 import os
-import queue
-import socket
+import sys
 import threading
+from _queue import SimpleQueue  # what `queue` and `socket` put around these two takes longer to import than to start
+from _socket import CMSG_SPACE, MSG_PEEK, SCM_RIGHTS, SOL_SOCKET, socket
 from collections.abc import Mapping, Sequence
 
 from rlm_local.jail import wire
@@ -13,6 +14,8 @@ from rlm_local.jail import wire
 _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes far beyond
 PROMPTS_PER_CALL = 1024
 ASKS_PER_CALL = 64  # questions to children
+_INT_BYTES = 4
+_RECEIVED_BYTES = 1 << 18  # at once
 
 
 class CellOverError(Exception):
@@ -24,39 +27,65 @@ class _Waiter:
 
     def __init__(self, cell_id: int) -> None:
         self.cell_id = cell_id
-        self.answered = threading.Event()
+        self.answered = threading.Lock()  # held until the reply is there: an Event takes three of these
+        self.answered.acquire()
         self.replies: list[dict[str, str]] | None = None
 
 
 class Channel:
-    """Frames to and from the host. The descriptor itself is the authentication; there is no other."""
+    """Frames to and from the host. The descriptor itself is the authentication; there is no other.
+
+    The main thread reads what it waits for itself: a thread for that would be woken for each frame, only to wake the
+    main one. From the first sub-call of another thread on there is such a thread, and it reads whenever main does not.
+    """
 
     def __init__(self, descriptor: int) -> None:
-        self._socket = socket.socket(fileno=descriptor)
+        self._socket = socket(fileno=descriptor)
         self._write_lock = threading.Lock()
         self._sending: int | None = None  # the thread inside a send
+        self._read_lock = threading.Lock()
+        self._reading: int | None = None  # the thread that takes bytes in
+        self._received = bytearray()  # a piece of a frame
+        self._has_listener = False
         self._slots = threading.BoundedSemaphore(_IN_FLIGHT)
         self._waiters: dict[int, _Waiter] = {}
         self._last_id = 0
-        self.cells: queue.SimpleQueue[dict[str, wire.Json]] = queue.SimpleQueue()
+        self._cells: SimpleQueue[dict[str, wire.Json]] = SimpleQueue()
 
-    def receive(self) -> dict[str, wire.Json]:
-        """Return the next frame. Raises EOFError when the host has gone."""
-        header = self._exactly(wire.HEADER_BYTES)
-        return wire.decode(self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_HOST_BYTES)))
+    def receive_with_descriptor(self) -> tuple[dict[str, wire.Json], int]:
+        """Return the first frame and the descriptor that comes with it; EOFError when the host has gone.
+
+        Possible until stage 2, and never after it.
+        """
+        header, ancillary, _, _ = self._socket.recvmsg(wire.HEADER_BYTES, CMSG_SPACE(_INT_BYTES))
+        if not header:
+            raise EOFError
+        ((level, kind, data),) = ancillary
+        if (level, kind, len(data)) != (SOL_SOCKET, SCM_RIGHTS, _INT_BYTES):
+            raise wire.WireError("the first frame must bring one descriptor")
+        self._received += header
+        while (frame := self._taken()) is None:
+            self._receive()
+        return frame, int.from_bytes(data, sys.byteorder)
+
+    def next_cell(self) -> dict[str, wire.Json]:
+        """Return the next cell that the host wants to be run. For the main thread."""
+        if self._may_read():
+            try:
+                while self._cells.empty():
+                    self._read_on()
+            finally:
+                self._read_lock.release()
+        return self._cells.get()
 
     def send(self, frame: Mapping[str, object]) -> None:
         data = wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES)
         with self._write_lock:
             self._write(data)
 
-    def is_sending(self) -> bool:
-        """Whether the calling thread is inside a send: an exception now would leave half a frame behind."""
-        return self._sending == threading.get_ident()
-
-    def listen(self) -> None:
-        """From now on a thread hands replies to who waits for them, and cells to `cells`."""
-        threading.Thread(target=self._listen, name="channel", daemon=True).start()
+    def is_busy(self) -> bool:
+        """Whether the calling thread writes or takes bytes in: an exception now would leave half a frame behind."""
+        return threading.get_ident() in (self._sending, self._reading)
 
     def query(self, cell_id: int, prompts: Sequence[str]) -> list[dict[str, str]]:
         """Return the host's replies, one a prompt: {"answer", "refused"}.
@@ -88,7 +117,7 @@ class Channel:
                     del self._waiters[query_id]
                     raise ValueError(f"the prompts are too long: {error}; send a shorter passage") from None
             try:
-                waiter.answered.wait()
+                self._wait(waiter)
             finally:
                 self._waiters.pop(query_id, None)
         if waiter.replies is None:
@@ -98,38 +127,96 @@ class Channel:
     def end_cell(self, cell_id: int) -> None:
         """Wake every thread that still waits for a reply to this cell."""
         for query_id, waiter in list(self._waiters.items()):
-            if waiter.cell_id == cell_id:
-                self._waiters.pop(query_id, None)
-                waiter.answered.set()
+            # Whoever takes it out of the table wakes it; the reader thread may be about to.
+            if waiter.cell_id == cell_id and self._waiters.pop(query_id, None) is not None:
+                waiter.answered.release()
+
+    def _wait(self, waiter: _Waiter) -> None:
+        """Return when the waiter's reply is there, or its cell is over."""
+        if threading.current_thread() is not threading.main_thread():
+            self._listen()
+        elif self._may_read():
+            try:
+                while waiter.answered.locked():
+                    self._read_on()
+            except BaseException:
+                self._listen()  # the reply may still come, and be too large to wait in the socket
+                raise
+            finally:
+                self._read_lock.release()
+        waiter.answered.acquire()
+
+    def _may_read(self) -> bool:
+        """Become the reader, for the caller to undo; False where a listener reads, who hands on what comes."""
+        return not self._has_listener and self._read_lock.acquire(blocking=False)
 
     def _listen(self) -> None:
-        while True:
-            try:
-                frame = self.receive()
-            except (EOFError, OSError, wire.WireError):
-                os._exit(0)  # the host has gone; nobody is left to hear of it
-            if frame.get("op") == "exec":
-                self.cells.put(frame)
-            elif frame.get("op") == "result":
-                self._answer(frame)
+        """See to it that somebody reads, also while the main thread is at work."""
+        with self._write_lock:
+            is_first, self._has_listener = not self._has_listener, True
+        if is_first:
+            threading.Thread(target=self._read_for_all, name="channel", daemon=True).start()
+
+    def _read_for_all(self) -> None:
+        with self._read_lock:  # from when the main thread has what it waits for
+            while True:
+                self._read_on()
+
+    def _read_on(self) -> None:
+        """Take in what comes next, and hand it to whoever waits for it. Ends the worker when the host has gone."""
+        try:
+            self._socket.recv(1, MSG_PEEK)  # may be interrupted: nothing is taken yet
+            self._reading = threading.get_ident()
+            self._receive()
+            while (frame := self._taken()) is not None:
+                if frame.get("op") == "exec":
+                    self._cells.put(frame)
+                elif frame.get("op") == "result":
+                    self._answer(frame)
+        except (EOFError, OSError, wire.WireError):
+            os._exit(0)  # nobody is left to hear of it
+        self._reading = None
 
     def _answer(self, frame: dict[str, wire.Json]) -> None:
         query_id, replies = frame.get("id"), frame.get("replies")
         waiter = self._waiters.pop(query_id, None) if isinstance(query_id, int) else None
         if waiter is not None and isinstance(replies, list):
             waiter.replies = [{k: str(v) for k, v in reply.items()} for reply in replies if isinstance(reply, dict)]
-            waiter.answered.set()
+            waiter.answered.release()
 
     def _write(self, data: bytes) -> None:
         self._sending = threading.get_ident()
         self._socket.sendall(data)
         self._sending = None
 
-    def _exactly(self, count: int) -> bytes:
-        data = bytearray()
-        while len(data) < count:
-            chunk = self._socket.recv(min(count - len(data), 1 << 20))
-            if not chunk:
-                raise EOFError
-            data += chunk
-        return bytes(data)
+    def _receive(self) -> None:
+        chunk = self._socket.recv(_RECEIVED_BYTES)
+        if not chunk:
+            raise EOFError
+        self._received += chunk
+
+    def _taken(self) -> dict[str, wire.Json] | None:
+        """Take the first whole frame out of what was received; None while there is none."""
+        if len(self._received) < wire.HEADER_BYTES:
+            return None
+        end = wire.HEADER_BYTES + wire.payload_bytes(
+            bytes(self._received[: wire.HEADER_BYTES]), max_bytes=wire.FROM_HOST_BYTES
+        )
+        if len(self._received) < end:
+            return None
+        payload = bytes(self._received[wire.HEADER_BYTES : end])
+        del self._received[:end]
+        return wire.decode(payload)
+
+
+class Nowhere(Channel):
+    """A channel that leads nowhere, for a rehearsal."""
+
+    def __init__(self) -> None:
+        """Open nothing."""
+
+    def send(self, frame: Mapping[str, object]) -> None:
+        wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES)
+
+    def end_cell(self, cell_id: int) -> None:
+        """Nobody waits."""

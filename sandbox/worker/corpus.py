@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Document:
@@ -77,15 +78,3 @@ class Corpus:
         """Return the index of the document that holds this position of the context, -1 for a header line."""
         index = bisect_right(self.starts, position) - 1
         return index if index >= 0 and position < self.documents[index].end else -1
-
-
-def read_sealed_text(descriptor: int) -> str:
-    """Return the UTF-8 text of a memory file, and close it. Decoded from a mapping: there is no copy of the bytes."""
-    try:
-        count = os.fstat(descriptor).st_size
-        if count == 0:
-            return ""
-        with mmap.mmap(descriptor, count, prot=mmap.PROT_READ) as view, memoryview(view) as data:
-            return str(data, "utf-8", "surrogatepass")
-    finally:
-        os.close(descriptor)

@@ -6,13 +6,18 @@ import builtins
 import sys
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
 
 from sandbox.worker.asking import context_of
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
-from sandbox.worker.search import Search, Span
+from sandbox.worker.eyes import Eyes
 from sandbox.worker.values import Json, to_json
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+    from sandbox.worker.search import Span
 
 _SPANS_PER_CELL = 4096  # the host refuses more
 
@@ -35,7 +40,7 @@ class Names:
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
-            "search": Search(corpus, self._report),
+            "search": Eyes(corpus, self._report),
             "llm_query": self.llm_query,
             "llm_query_batched": self.llm_query_batched,
             "rlm_query": self.rlm_query,
@@ -69,6 +74,7 @@ class Names:
         answer = self.variables.get("answer")
         if self.final is None and isinstance(answer, dict) and answer.get("ready"):
             self.final = {"value": to_json(answer.get("content", ""))}
+            answer["ready"] = False  # the host may ask for more, and a later cell has not answered by itself
         self.variables.update(self._kept)
         self.variables.pop("print", None)
         self.variables.setdefault("answer", self.answer)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import io
 import threading
-from dataclasses import dataclass
-from typing import TypedDict
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypedDict
+
+    class Printed(TypedDict):
+        stdout: str  # whole, or its head
+        stdout_tail: str  # empty when stdout is whole
+        stdout_bytes: int  # UTF-8 bytes that were printed, kept or not
+
 
 _CHUNK_CHARS = 1 << 16  # how much of one long text is encoded at a time
-
-
-class Printed(TypedDict):
-    stdout: str  # whole, or its head
-    stdout_tail: str  # empty when stdout is whole
-    stdout_bytes: int  # UTF-8 bytes that were printed, kept or not
-
-
-@dataclass(frozen=True, slots=True)
-class _Bounds:
-    whole: int
-    tail: int
 
 
 class BoundedOutput(io.TextIOBase):
@@ -27,7 +23,8 @@ class BoundedOutput(io.TextIOBase):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__()
-        self._bounds = _Bounds(whole=max_bytes, tail=max_bytes // 2)
+        self._whole = max_bytes
+        self._tail_bytes = max_bytes // 2
         self._lock = threading.Lock()
         self._head = bytearray()
         self._tail = bytearray()
@@ -50,21 +47,23 @@ class BoundedOutput(io.TextIOBase):
 
     def _keep(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
-        self._head += chunk[: max(0, self._bounds.whole - len(self._head))]
+        self._head += chunk[: max(0, self._whole - len(self._head))]
         self._tail += chunk
-        if len(self._tail) > self._bounds.whole + _CHUNK_CHARS:
-            del self._tail[: -self._bounds.whole]
+        if len(self._tail) > self._whole + _CHUNK_CHARS:
+            del self._tail[: -self._whole]
 
     def take(self) -> Printed:
         """Return what was printed since the last take, and forget it."""
         with self._lock:
             head, tail, count = self._head, self._tail, self._bytes
             self._head, self._tail, self._bytes = bytearray(), bytearray(), 0
-        if count <= self._bounds.whole:
-            return Printed(stdout=head.decode("utf-8"), stdout_tail="", stdout_bytes=count)
+        if count <= self._whole:
+            return {"stdout": head.decode("utf-8"), "stdout_tail": "", "stdout_bytes": count}
         # "ignore" drops the one character that either cut went through; the host counts it as truncated.
-        head = head[: self._bounds.whole - self._bounds.tail]
-        tail = tail[len(tail) - self._bounds.tail :]
-        return Printed(
-            stdout=head.decode("utf-8", "ignore"), stdout_tail=tail.decode("utf-8", "ignore"), stdout_bytes=count
-        )
+        head = head[: self._whole - self._tail_bytes]
+        tail = tail[len(tail) - self._tail_bytes :]
+        return {
+            "stdout": head.decode("utf-8", "ignore"),
+            "stdout_tail": tail.decode("utf-8", "ignore"),
+            "stdout_bytes": count,
+        }

@@ -45,9 +45,6 @@ class Search:
         self._corpus = corpus
         self._report = report
 
-    def __repr__(self) -> str:
-        return "<search(pattern, limit=None, chars=400, case=False, regex=True, show=True)>"
-
     def __call__(
         self,
         pattern: Pattern | Sequence[Pattern],

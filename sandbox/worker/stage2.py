@@ -90,14 +90,20 @@ def program() -> bytes:
     )
 
 
-def install() -> None:
-    """Put the filter on every thread of this process, for good. Raises OSError when the kernel refuses."""
-    code = program()
-    code_buffer = ctypes.create_string_buffer(code, len(code))
-    header = struct.pack("@HxxxxxxP", len(code) // 8, ctypes.addressof(code_buffer))  # struct sock_fprog
-    header_buffer = ctypes.create_string_buffer(header, len(header))
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
-    if libc.syscall(_CALL["seccomp"], _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, header_buffer):
-        raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")
+class Filter:
+    """The program where the kernel can read it."""
+
+    def __init__(self) -> None:
+        code = program()
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._code = ctypes.create_string_buffer(code, len(code))
+        header = struct.pack("@HxxxxxxP", len(code) // 8, ctypes.addressof(self._code))  # struct sock_fprog
+        self._header = ctypes.create_string_buffer(header, len(header))
+
+    def install(self) -> None:
+        """Put the filter on every thread of this process, for good. Raises OSError when the kernel refuses."""
+        call = self._libc.syscall
+        if self._libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
+            raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+        if call(_CALL["seccomp"], _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, self._header):
+            raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TypeAlias
+
+from rlm_local.jail import wire
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 MAX_BYTES = 1 << 20
+MAX_VALUES = wire.MAX_VALUES - 100  # the frame around the answer has some of its own
 _MAX_INT = 1 << 53  # as in wire.py
 _MAX_DEPTH = 24  # below wire.py's, which counts the frame around the value too
 
@@ -16,12 +22,14 @@ _MAX_DEPTH = 24  # below wire.py's, which counts the frame around the value too
 def to_json(value: object) -> Json:
     """Return `value` as JSON: tuples and sets become lists, anything without a JSON form its str().
 
-    Raises ValueError when it is over MAX_BYTES as JSON text.
+    Raises ValueError when it is over MAX_BYTES as JSON text, or holds over MAX_VALUES values.
     """
     plain = _plain(value, 0)
-    count = len(json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace"))
-    if count > MAX_BYTES:
-        raise ValueError(f"the answer is {count} bytes, but at most {MAX_BYTES} may leave; answer with less")
+    data = json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"the answer is {len(data)} bytes, but at most {MAX_BYTES} may leave; answer with less")
+    if (count := wire.count_values(data)) > MAX_VALUES:
+        raise ValueError(f"the answer has {count} values, but at most {MAX_VALUES} may leave; answer with less")
     return plain
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
-from rlm_local.errors import JailUnavailable
+from rlm_local.documents import join
+from rlm_local.errors import ConfigError, JailUnavailable
 from rlm_local.events import RunStarted, TurnTaken, TurnWritten
+from rlm_local.jail import JailPool
 from rlm_local.limits import Limits
 from rlm_local.prompts import load_profile
-from rlm_local.runtime import Runtime
+from rlm_local.runtime import Runtime, require_room
 from rlm_local.testing import KeptEvents, ScriptedEngine
 from rlm_local.types import Answer, CellStatus, Document, Request, StopReason, Stretch
 
@@ -34,9 +36,9 @@ def limits() -> Limits:
     return Limits(max_tokens=1_000_000, wall_s=60.0)
 
 
-async def ask(engine: ScriptedEngine, recorder: KeptEvents, limits: Limits) -> Answer:
+async def ask(engine: ScriptedEngine, recorder: KeptEvents, limits: Limits, *, jails: JailPool | None = None) -> Answer:
     card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
-    runtime = Runtime(card, load_profile("small"), engine, "0" * 64)
+    runtime = Runtime(card, load_profile("small"), engine, "0" * 64, jails=jails)
     return await runtime.ask(Request("How long is the notice period?", (LEASE,), limits), recorder)
 
 
@@ -60,6 +62,24 @@ async def test_a_jail_that_is_killed_during_a_cell_is_rebuilt_with_what_earlier_
     assert (answer.value, answer.stop, answer.confirmed) == ("ninety days", StopReason.FINAL, True)
     assert "ended its Python process" in engine.completions[2].messages[-1].content
     assert list(workers()) == []
+
+
+async def test_each_run_has_a_jail_that_has_waited_for_it(nsjail: None, limits: Limits) -> None:
+    async with JailPool(1) as jails:
+        for _ in range(2):
+            await jails.full()
+            engine = ScriptedEngine([REMEMBER, RECALL, 'FINAL("ninety days")'], window_tokens=32_000)
+            answer = await ask(engine, KeptEvents(), limits, jails=jails)
+            assert (answer.value, answer.confirmed) == ("ninety days", True)
+        assert (jails.counts.taken, jails.counts.missed) == (2, 0)
+    assert list(workers()) == []
+
+
+def test_documents_that_memory_cannot_hold_twice_are_refused_with_both_numbers() -> None:
+    corpus = join((Document("a", "x" * (3 << 20)),))
+    require_room(corpus, 4 << 20)
+    with pytest.raises(ConfigError, match=r"take 0\.0 GiB of memory for their jail, but 0\.0 GiB are available"):
+        require_room(corpus, 2 << 20)
 
 
 async def test_a_run_that_is_cancelled_leaves_no_worker(nsjail: None, limits: Limits) -> None:

@@ -8,7 +8,9 @@ from random import Random
 import pytest
 from llguidance import LLMatcher, LLTokenizer
 
-from rlm_local.engine.llama.closing import Closer, Closers, shortest_ending
+from rlm_local.engine.llama import ending
+from rlm_local.engine.llama.closing import Closer, Closers
+from rlm_local.engine.llama.ending import shortest_ending
 from rlm_local.engine.llama.mask import LIMITS, Constraint, Dialect
 from rlm_local.errors import EngineRefused
 from rlm_local.grammar import TurnState, turn_grammar
@@ -40,19 +42,45 @@ def after(matcher: LLMatcher, text: bytes) -> LLMatcher:
     return copy
 
 
-def test_code_cut_anywhere_is_ended_so_that_it_compiles() -> None:
+def test_code_cut_anywhere_is_ended_by_phrases_alone_so_that_it_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the quickest search misses would hold up the thread that computes."""
+    monkeypatch.setattr(ending, "MAX_STATES", 0)
+    monkeypatch.setattr(ending, "MAX_COUNTED", 0)
     chance = Random(0)
     for code in ACCEPTED:
         turn = f"```repl\n{code}\n```".encode()
         cut = turn[: chance.randrange(len(turn))]
-        ending = shortest_ending(after(PYTHON, cut))
-        assert ending is not None, cut
-        whole = (cut + ending).decode()
+        found = shortest_ending(after(PYTHON, cut))
+        assert found is not None, cut
+        whole = (cut + found).decode()
         compile(whole.removeprefix("```repl\n").removesuffix("```"), "<cell>", "exec")
 
 
 @pytest.mark.parametrize(
-    ("cut", "ending"),
+    "cut",
+    [
+        b"def chunk_text(text, size=8000, ov",
+        b'def f(s):\n    for fmt in ("%Y", "%d.%m.%Y"):\n        try:\n   ',
+        b'print("\xe2',
+        b"if (m := ",
+        b"@ca",
+        b"def f(a, **kw) ",
+        b"with open(a) ",
+        b"try:",
+        b"xs = [[cell.strip() fo",
+        b"print(a if b else c i",
+        b"print(f'{x if",
+    ],
+)
+def test_what_a_search_byte_by_byte_misses_or_is_slow_to_find_is_ended(cut: bytes) -> None:
+    found = shortest_ending(after(PYTHON, b"```repl\n" + cut))
+    assert found is not None
+    whole = (cut + found).decode()
+    compile(whole.removesuffix("```"), "<cell>", "exec")
+
+
+@pytest.mark.parametrize(
+    ("cut", "shortest"),
     [
         (b"", b"```repl\n0\n```"),
         (b"I look", b"\n```repl\n0\n```"),
@@ -69,9 +97,9 @@ def test_code_cut_anywhere_is_ended_so_that_it_compiles() -> None:
         (b"```repl\nx = '\xc3", None),  # inside of a character: any of its second bytes will do
     ],
 )
-def test_an_ending_is_as_short_as_the_language_allows(cut: bytes, ending: bytes | None) -> None:
+def test_an_ending_is_as_short_as_the_language_allows(cut: bytes, shortest: bytes | None) -> None:
     found = shortest_ending(after(PYTHON, cut))
-    assert found == ending if ending is not None else found is not None and len(found) == 6
+    assert found == shortest if shortest is not None else found is not None and len(found) == 6
 
 
 @pytest.mark.parametrize(
@@ -84,12 +112,12 @@ def test_an_ending_is_as_short_as_the_language_allows(cut: bytes, ending: bytes 
     ],
 )
 def test_other_grammars_are_ended_too(grammar: str, cut: bytes, size: int | None) -> None:
-    ending = shortest_ending(after(matcher_of(grammar), cut))
-    assert ending is not None
+    found = shortest_ending(after(matcher_of(grammar), cut))
+    assert found is not None
     if size is not None:
-        assert len(ending) == size
+        assert len(found) == size
     else:
-        value = json.loads(cut + ending)
+        value = json.loads(cut + found)
         assert len(value["name"]) >= 5
 
 

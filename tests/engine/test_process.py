@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from rlm_local.engine import backoff
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.launch import LlamaEngine, launch_llama
 from rlm_local.engine.llama.gguf import model_shape
@@ -60,12 +61,15 @@ async def test_a_second_crash_is_an_error_that_names_the_signal(weights, tmp_pat
         os.kill(engine.pid, signal.SIGKILL)
         with pytest.raises(EngineUnavailable, match="killed by SIGKILL"):
             await request
-        with pytest.raises(EngineUnavailable, match="not started again"):
+        with pytest.raises(EngineUnavailable, match="not started again for"):
             await engine.complete(SHORT)
     assert entries(tmp_path) == []
 
 
-async def test_a_restart_that_fails_is_told_and_is_the_last(weights, tmp_path: Path) -> None:
+async def test_a_restart_that_fails_is_told_and_tried_again_when_its_cause_may_have_gone(
+    weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backoff, "FIRST_S", 30.0)
     copy = tmp_path / "copy.gguf"
     shutil.copyfile(weights("smollm2-135m"), copy)
     async with launch(copy, tmp_path / "run") as engine:
@@ -77,6 +81,9 @@ async def test_a_restart_that_fails_is_told_and_is_the_last(weights, tmp_path: P
             with pytest.raises(EngineUnavailable, match=r"did not start.*not started again") as raised:
                 await engine.complete(SHORT)
             assert "RLM_LOCAL_LOG" in raised.value.hint
+        shutil.copyfile(weights("smollm2-135m"), copy)
+        monkeypatch.setattr(engine._backoff, "_not_before", 0.0)
+        assert (await engine.complete(SHORT)).usage.completion_tokens
     assert entries(tmp_path / "run") == []
 
 

@@ -1,30 +1,58 @@
-"""Every dialect written from the source judges the table of cells alike."""
+"""Every dialect written from the source judges the table of cells alike, and typed answers too."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from rlm_local.grammar import AnswerSchema, TurnState, turn_grammar
+from rlm_local.types import AnswerProtocol, GrammarMode
 from tests.grammar.cells import ACCEPTED, NAMED_TWICE, REFUSED
+from tests.grammar.test_answer import CASES
 
 pytest.importorskip("llguidance", reason="llguidance comes with the extra 'llama'")
+pytest.importorskip("llama_cpp", reason="llama-cpp-python comes with the extra 'llama'")
 
-from bench.grammar_dialects import XGRAMMAR_PYTHON, GbnfJudge, xgrammar_side
+from bench.gbnf import Gbnf
+from bench.grammar_dialects import XGRAMMAR_PYTHON, gbnf_judge, xgrammar_side
 
-# llama.cpp's grammar takes 10 ms and more for a token of this one, so it gets short cells, and not all.
-SHORT = 40  # characters
+FORMS = {
+    AnswerProtocol.FINAL: "FINAL({})",
+    AnswerProtocol.ANSWER: '```repl\nanswer["content"] = {}\nanswer["ready"] = True\n```',
+    AnswerProtocol.FINAL_CALL: "```repl\nFINAL({})\n```",
+    AnswerProtocol.SUBMIT: "```repl\nSUBMIT({})\n```",
+}
 
 
-@pytest.mark.engine
 @pytest.mark.slow
 def test_llama_cpp_judges_cells_as_the_table_does() -> None:
-    from bench.grammar import weights
-    from rlm_local.engine.llama.binding import Model
-
-    judge = GbnfJudge(Model(weights("smollm2-135m"), vocab_only=True))
+    judge = gbnf_judge()
     table = [(cell, True) for cell in ACCEPTED + NAMED_TWICE] + [(cell, False) for cell in REFUSED]
-    table = [(cell, wanted) for cell, wanted in table if len(cell) <= SHORT][::5]
-    assert len(table) > 40
     assert [cell for cell, wanted in table if judge.accepts(f"```repl\n{cell}\n```") is not wanted] == []
+
+
+@pytest.mark.parametrize("protocol", FORMS)
+def test_llama_cpp_judges_typed_answers_as_the_cases_do(protocol: AnswerProtocol) -> None:
+    wrong: list[Any] = []
+    judges: dict[str, Gbnf] = {}
+    for schema, literal, accepted, _ in CASES:
+        judge = judges.get(repr(schema)) or Gbnf(last_turn(protocol, AnswerSchema(schema)))
+        judges[repr(schema)] = judge
+        if judge.accepts(FORMS[protocol].format(literal)) is not accepted:
+            wrong.append((schema, literal))
+        assert not judge.accepts(FORMS[protocol].format(literal) + " ")
+    assert wrong == []
+
+
+def test_llama_cpp_reads_bare_text_as_the_rules_say() -> None:
+    judge = Gbnf(last_turn(AnswerProtocol.PLAIN_FINAL, None))
+    said = {text: judge.accepts(text) for text in ("FINAL(It is (so).)", "FINAL()", "FINAL_VAR(a)", "FINAL(a```b)")}
+    assert list(said.values()) == [True, False, True, False]
+
+
+def last_turn(protocol: AnswerProtocol, schema: AnswerSchema | None) -> str:
+    return turn_grammar(TurnState.LAST, "gbnf", GrammarMode.PYTHON, protocol=protocol, answer=schema) or ""
 
 
 @pytest.mark.skipif(not XGRAMMAR_PYTHON.is_file(), reason="no .venv-xgrammar; `make xgrammar` makes it")
@@ -33,3 +61,11 @@ def test_xgrammar_judges_cells_as_the_table_does() -> None:
     said = xgrammar_side({"texts": [f"```repl\n{cell}\n```" for cell in cells]}, XGRAMMAR_PYTHON)["accepted"]
     wanted = [cell not in REFUSED for cell in cells]
     assert [cell for cell, one, want in zip(cells, said, wanted, strict=True) if one is not want] == []
+
+
+@pytest.mark.skipif(not XGRAMMAR_PYTHON.is_file(), reason="no .venv-xgrammar; `make xgrammar` makes it")
+def test_xgrammar_judges_a_typed_answer_as_the_cases_do() -> None:
+    schema = {"type": "array", "items": {"type": "integer"}, "minItems": 1, "maxItems": 2}
+    texts = [f"FINAL({literal})" for literal in ("[1, 2]", "[]", "[1, 2, 3]", '["a"]')]
+    request = {"grammar": last_turn(AnswerProtocol.FINAL, AnswerSchema(schema)), "texts": texts}
+    assert xgrammar_side(request, XGRAMMAR_PYTHON)["accepted"] == [True, False, False, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_local.jail import cgroup, policy
+from rlm_local.jail import bundle, cgroup, policy
 from rlm_local.jail.diagnose import failed_start, nsjail_binary
 from rlm_local.jail.interpreter import Interpreter, running_interpreter
-from rlm_local.jail.memory import sealed_text
+from rlm_local.jail.memory import SealedText
 from rlm_local.limits import MIB, Limits
 
 # These machines are shared: a slow draw is no failure.
@@ -22,9 +23,8 @@ patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 LIMITS = Limits()
 INTERPRETER = running_interpreter()
-CONFIG = policy.config(
-    INTERPRETER, LIMITS, policy.Outside(None, None), memory_bytes=LIMITS.cell_memory_bytes, worker=policy.worker_files()
-)
+BOUNDS = policy.Bounds.of(LIMITS, 0)
+CONFIG = policy.config(INTERPRETER, BOUNDS, policy.Outside(None, None))
 SOURCES = re.findall(r'src: "([^"]*)"', CONFIG)
 
 
@@ -47,7 +47,7 @@ def test_a_path_with_a_field_in_its_name_adds_no_field() -> None:
     hostile = Interpreter(
         Path('/x"\nclone_newnet: false\nmount { dst: "'), INTERPRETER.library, "3.11", INTERPRETER.loader, ()
     )
-    text = policy.config(hostile, LIMITS, policy.Outside(None, None), memory_bytes=1 << 30, worker={})
+    text = policy.config(hostile, BOUNDS, policy.Outside(None, None))
     assert "clone_newnet: false" not in text.splitlines()
     assert text.splitlines().count("clone_newnet: true") == 1
 
@@ -73,8 +73,9 @@ def test_every_namespace_is_new_and_the_loopback_stays_away() -> None:
 
 
 def test_memory_is_bounded_by_the_cell_and_the_documents() -> None:
-    first = policy.address_space_bytes(LIMITS, text_bytes=10 * MIB, str_bytes=20 * MIB)
-    assert first == LIMITS.cell_memory_bytes + 10 * MIB + 3 * 20 * MIB
+    bounds = policy.Bounds.of(LIMITS, text_bytes=10 * MIB)
+    assert bounds.address_space_bytes == LIMITS.cell_memory_bytes + 10 * MIB
+    assert bounds.with_room(10 * MIB).address_space_bytes == LIMITS.cell_memory_bytes + 20 * MIB
 
 
 def test_the_interpreter_is_the_one_that_runs_this_and_its_libraries_are_there() -> None:
@@ -90,9 +91,9 @@ def test_what_was_installed_beside_the_interpreter_is_hidden() -> None:
 
 
 def test_the_worker_and_the_host_read_frames_with_the_same_file() -> None:
-    files = policy.worker_files()
-    assert files["rlm_local/jail/wire.py"] == Path(policy.__file__).with_name("wire.py").read_bytes()
-    assert "__main__.py" in files
+    sources = bundle.worker_sources()
+    assert sources["rlm_local.jail.wire"] == Path(policy.__file__).with_name("wire.py").read_text(encoding="utf-8")
+    assert {"sandbox.worker.boot", "sandbox.worker.__main__", "sandbox.worker.stage2"} <= set(sources)
 
 
 def test_the_outside_id_belongs_to_nobody() -> None:
@@ -105,16 +106,26 @@ def test_the_outside_id_belongs_to_nobody() -> None:
         assert outside.uid > 1_879_048_191  # the last id that systemd hands out
 
 
-def test_a_sealed_text_cannot_be_changed() -> None:
-    descriptor, count = sealed_text("test", "naïve \U0001f600 text")
-    try:
-        assert os.pread(descriptor, 100, 0).decode() == "naïve \U0001f600 text"
-        assert count == os.fstat(descriptor).st_size
-        for change in (lambda: os.write(descriptor, b"x"), lambda: os.ftruncate(descriptor, 0)):
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("", "latin-1"),
+        ("ascii", "latin-1"),
+        ("na\xefve", "latin-1"),
+        ("a" * (1 << 20) + "\u20ac", "utf-16-le"),
+        ("\xef\ud800", "utf-16-le"),
+        ("\u20ac" + "a" * (1 << 20) + "\U0001f600", "utf-32-le"),
+    ],
+)
+def test_a_sealed_text_has_the_bytes_of_a_str_and_cannot_be_changed(text: str, encoding: str) -> None:
+    with contextlib.closing(SealedText(text)) as sealed:
+        data = os.pread(sealed.fileno(), sealed.bytes + 1, 0)
+        assert data == text.encode(encoding, "surrogatepass") + bytes(sealed.char_bytes)
+        for change in (lambda: os.write(sealed.fileno(), b"x"), lambda: os.ftruncate(sealed.fileno(), 0)):
             with pytest.raises(PermissionError):
                 change()
-    finally:
-        os.close(descriptor)
+    with pytest.raises(ValueError, match="closed"):
+        sealed.fileno()
 
 
 def test_a_missing_nsjail_is_named_with_the_variable_that_named_it(

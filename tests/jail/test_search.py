@@ -138,6 +138,7 @@ def test_lower_case_of_another_length_does_not_shift_a_match() -> None:
     assert "needle" in match.text
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of `re`, on some patterns; the worker ignores them all
 @patient
 @given(st.text(max_size=30), st.text(max_size=200))
 def test_any_pattern_on_any_text_finds_true_slices_or_nothing(pattern: str, text: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_local.errors import ConfigError, WorkerLost
+from rlm_local.errors import ConfigError, JailUnavailable, WorkerLost
 from rlm_local.jail.session import JailSession
 from rlm_local.limits import Limits
 from rlm_local.types import CellResult, CellStatus, Corpus, Document, SubCall, Usage
@@ -193,6 +193,12 @@ async def test_every_text_arrives_as_it_is(start: Start, text: str) -> None:
     result = await session.execute("FINAL([ord(c) for c in documents[0].text])", wall_s=20, query=echo)
     assert result.final is not None
     assert result.final.value == [ord(character) for character in text]
+
+
+async def test_documents_whose_names_fit_no_frame_are_refused_with_the_reason(real_jail: None) -> None:
+    names = Corpus(tuple(Document(f"{i}{'x' * 1000}", "") for i in range(20_000)), "", (0,) * 20_000)
+    with pytest.raises(JailUnavailable, match=r"a frame of \d+ bytes, but at most \d+ may be sent"):
+        await JailSession.start(names, Limits())
 
 
 async def test_documents_do_not_eat_the_cells_memory(start: Start, limits: Limits) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from rlm_local.errors import JailUnavailable
-from rlm_local.jail.process import Opening, _spawn
+from rlm_local.jail.launch import spawn
+from rlm_local.jail.policy import Bounds
 from rlm_local.limits import Limits
+
+BOUNDS = Bounds.of(Limits(), 0)
 
 
 @pytest.mark.jail
@@ -20,7 +23,7 @@ def test_a_start_that_runs_out_of_descriptors_leaves_none_open(real_jail: None) 
         before = open_descriptors()
         free = (number for number in count() if number not in before)
         with pytest.raises((OSError, JailUnavailable)):
-            limited_to(next(islice(free, spare, None)), lambda: _spawn(Opening("text", {}, Limits())))
+            limited_to(next(islice(free, spare, None)), lambda: spawn(BOUNDS, group_bytes=1 << 30, is_ahead=False))
         assert open_descriptors() == before
 
 

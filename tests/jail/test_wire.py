@@ -87,6 +87,42 @@ def test_what_is_not_strict_json_is_refused(payload: bytes) -> None:
         wire.decode(payload)
 
 
+@pytest.mark.parametrize(
+    ("payload", "accepted"),
+    [
+        (b'{"a":[' + b"1," * 99_997 + b"1]}", True),
+        (b'{"a":[' + b"1," * 100_000 + b"1]}", False),
+        (b'{"a":[' + b"[]," * 50_001 + b"1]}", False),
+        (b'{"a":[' + b'"",' * 1_000_000 + b"1]}", False),
+        (b'{"a":"' + b",[{" * 1_000_000 + b'"}', True),  # text is one value, whatever is in it
+        (b'{"a":"' + b'\\",' * 1_000_000 + b'"}', True),
+        (b'{"a":"' + b"\\\\," * 1_000_000 + b'"}', True),
+        (b'{"a":["' + b'\\\\","' * 100_001 + b'"]}', False),
+        (b'{"a":' + b"9" * 4_000_000 + b"}", False),
+        (b'{"a":' + b"0.1" + b"0" * 4_000 + b"}", False),
+    ],
+)
+def test_a_frame_holds_so_many_values_and_no_more(payload: bytes, accepted: bool) -> None:
+    if accepted:
+        assert wire.decode(payload, max_values=wire.MAX_VALUES)
+    else:
+        with pytest.raises(wire.WireError):
+            wire.decode(payload, max_values=wire.MAX_VALUES)
+
+
+@patient
+@given(frames)
+def test_values_are_never_counted_short(frame: dict[str, wire.Json]) -> None:
+    pending: list[wire.Json] = [frame]
+    count = 0
+    while pending:
+        value = pending.pop()
+        count += 1
+        pending += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    # The first value of a list or an object stands behind its bracket, so that brackets count for it.
+    assert wire.count_values(payload_of(wire.encode(frame, max_bytes=MAX))) >= count // 2
+
+
 def test_the_deepest_allowed_frame_is_accepted() -> None:
     lists = wire.MAX_DEPTH - 1  # the object around them is a level too
     assert wire.decode(b'{"a":' + b"[" * lists + b"]" * lists + b"}")

@@ -14,7 +14,7 @@ import pytest
 from rlm_local.errors import ConfigError
 from rlm_local.prompts import Situation, load_profile, observation_message, opening_messages, subcall_messages
 from rlm_local.prompts.profile import MAX_OUTPUT_CHARS
-from rlm_local.types import Role
+from rlm_local.types import AnswerProtocol, Role
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SITUATION = Situation(
@@ -27,9 +27,10 @@ SITUATION = Situation(
 )
 
 
+@pytest.mark.parametrize("protocol", AnswerProtocol)
 @pytest.mark.parametrize("name", sorted(MAX_OUTPUT_CHARS))
-def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
-    profile = load_profile(name)
+def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str, protocol: AnswerProtocol) -> None:
+    profile = load_profile(name, protocol)
     sent = {
         "opening": [[m.role.value, m.content] for m in opening_messages(profile, SITUATION)],
         "observation": observation_message(profile, "37", "3 turns left").content,
@@ -47,7 +48,7 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str) -> None:
         ],
     }
     text = json.dumps(sent, indent=1, ensure_ascii=False) + "\n"
-    path = GOLDEN / f"prompts-{name}.json"
+    path = GOLDEN / f"prompts-{profile.name.replace('/', '-')}.json"
     if os.environ.get("RLM_LOCAL_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")

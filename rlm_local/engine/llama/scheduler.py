@@ -17,7 +17,7 @@ from rlm_local.engine.llama.compute import Computation, Part
 from rlm_local.engine.llama.fair import FairOrder
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, DeadlinePassed, NoRoom
 from rlm_local.engine.llama.metrics import Metrics
-from rlm_local.engine.llama.pace import Pace
+from rlm_local.engine.llama.pace import ESTABLISHED, Pace
 from rlm_local.engine.llama.prefix_tree import PrefixTree
 from rlm_local.engine.llama.request import Request
 from rlm_local.engine.llama.sampler import Logits
@@ -186,7 +186,7 @@ class Scheduler:
         if not reading:
             return
         unread = sum(len(r.job.prompt) - 1 - r.position for r in reading)
-        writers = len(self._running) - len(reading)
+        writers = sum(r.is_read and len(r.reply) >= ESTABLISHED for r in self._running)
         room = self._pace.prompt_tokens(writers=writers, readers=len(reading), unread=unread)
         chosen, parts = [], []
         for request in reading:

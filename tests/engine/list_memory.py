@@ -1,0 +1,120 @@
+"""A model whose memory is lists and whose logits are a hash, with a tree and a scheduler on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rlm_local.engine.llama.compute import Part
+from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
+from rlm_local.engine.llama.prefix_tree import Node, PrefixTree
+from rlm_local.engine.llama.reply import Generated
+from rlm_local.engine.llama.request import Job, Request
+from rlm_local.engine.llama.sampler import Settings
+from rlm_local.engine.llama.scheduler import Scheduler
+
+VOCAB = 32
+
+
+class ListMemory:
+    """A context whose sequences are lists of cells, so shared ones count once.
+
+    Its logits are a hash of the whole sequence: any token that a tree got wrong changes the reply.
+    """
+
+    batch = 8
+    outputs = 8
+
+    def __init__(self, cells: int = 10**6) -> None:
+        self.cells = cells
+        self.sequences: dict[int, list[tuple[int, object]]] = {}
+        self.computed = 0
+        self.calls: list[int] = []  # parts of each computation
+        self.before = lambda: None  # called within each computation
+
+    def used(self) -> int:
+        return len({id(cell) for held in self.sequences.values() for cell in held})
+
+    def share(self, source: int, target: int, start: int, end: int) -> None:
+        held = self.sequences.setdefault(target, [])
+        after = held[start:] if start else []
+        assert len(held) >= start
+        assert start or not held
+        self.sequences[target] = held[:start] + self.sequences[source][start:end] + after
+
+    def remove(self, sequence: int, start: int, end: int = -1) -> None:
+        held = self.sequences.get(sequence, [])
+        self.sequences[sequence] = held[:start] + (held[end:] if end >= 0 else [])
+
+    def obey(self, cancel: Cancel) -> None:
+        self.cancel = cancel
+
+    def compute(self, parts: Sequence[Part]) -> list[NDArray[np.float32]]:
+        self.before()
+        self.calls.append(len(parts))
+        if self.used() + sum(len(part.tokens) for part in parts) > self.cells:
+            raise NoRoom("full")
+        if self.cancel.is_set:
+            raise Aborted("by the flag")
+        rows = []
+        for part in parts:
+            held = self.sequences.setdefault(part.sequence, [])
+            assert len(held) == part.start
+            for i, token in enumerate(part.tokens):
+                held.append((token, object()))
+                self.computed += 1
+                if i >= len(part.tokens) - part.wanted:
+                    seed = hash(tuple(token for token, _ in held)) % 2**32
+                    rows.append(np.random.default_rng(seed).normal(size=VOCAB).astype(np.float32))
+        return rows
+
+
+class Letters:
+    ends = frozenset({0})
+
+    def piece(self, token: int) -> bytes:
+        return bytes([96 + token])
+
+
+class Bench:
+    """A scheduler on a ListMemory."""
+
+    def __init__(self, *, cells: int = 10**6, sequences: int = 16, reuse: bool = True, running: int = 8) -> None:
+        self.memory = ListMemory(cells)
+        self.now = 0.0
+        self.tree = PrefixTree(self.memory, cells=cells, sequences=sequences, reuse=reuse)
+        scratch = range(sequences, sequences + 4)
+        running = min(running, sequences)
+        self.scheduler = Scheduler(self.memory, self.tree, running=running, scratch=scratch, clock=lambda: self.now)
+
+    def submit(self, prompt: list[int], max_tokens: int = 6, **job) -> Request:
+        settings = job.pop("settings", Settings(temperature=0))
+        request = Request(Job(prompt, max_tokens, settings, **job), Letters(), cancel=Cancel())
+        self.scheduler.submit(request)
+        return request
+
+    def run(self) -> None:
+        while self.scheduler.step():
+            pass
+
+    def generate(self, prompt: list[int], max_tokens: int = 6, **job) -> Generated:
+        request = self.submit(prompt, max_tokens, **job)
+        self.run()
+        return request.result.result(0)
+
+    def check(self) -> None:
+        """The tree and the memory agree on every cell."""
+        assert self.tree.used == self.memory.used()
+        leaves = [node for node in self.tree._nodes() if not node.children]
+        held = {leaf.sequence: says(leaf) for leaf in leaves}
+        assert held == {s: [token for token, _ in cells] for s, cells in self.memory.sequences.items() if cells}
+
+
+def says(leaf: Node) -> list[int]:
+    return [token for node in reversed(list(leaf.path())) for token in node.tokens]
+
+
+def cached(bench: Bench, prompt: list[int], scope: str = "") -> int:
+    return bench.tree.known(scope, prompt)[0]

@@ -1,0 +1,126 @@
+"""What requests share: computed once, kept while there is room, and never by another scope."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from rlm_local.engine.llama.reply import Generated
+from rlm_local.engine.llama.request import Request
+from rlm_local.engine.llama.sampler import Settings
+from tests.engine.list_memory import Bench, cached
+
+
+def test_an_identical_prompt_computes_one_token() -> None:
+    bench = Bench()
+    first, second = bench.generate([1, 2, 3, 4]), bench.generate([1, 2, 3, 4])
+    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, 3)
+    assert second.text == first.text
+
+
+def test_what_two_requests_computed_alike_is_kept_once() -> None:
+    bench = Bench()
+    twins = [bench.submit([1, 2, 3, 4]) for _ in range(2)]
+    bench.run()
+    assert twins[0].result.result(0).text == twins[1].result.result(0).text
+    assert bench.memory.used() == 4 + len(twins[0].reply) - 1  # the last token was not computed
+    bench.check()
+
+
+def test_a_prompt_shares_its_longest_prefix_and_takes_no_cell_for_it() -> None:
+    bench = Bench()
+    for prompt in ([1, 2, 9, 9], [1, 2, 3, 8], [7, 7]):
+        bench.generate(prompt, 1)
+    before = bench.memory.used()
+    tip = bench.tree.open("", [1, 2, 3, 4, 5])
+    assert tip.end == 3
+    assert bench.memory.used() == before
+    bench.tree.close(tip)
+    bench.check()
+
+
+def test_a_fan_out_that_comes_at_once_computes_its_shared_prefix_once() -> None:
+    bench = Bench()
+    shared = [1 + i % 20 for i in range(60)]
+    requests = [bench.submit([*shared, i, 30], 1) for i in range(1, 9)]
+    bench.run()
+    assert [r.result.result(0).usage.cached_tokens for r in requests] == [0, *[60] * 7]
+    assert bench.memory.computed == 60 + 8 * 2
+
+
+def test_a_root_is_not_lost_to_one_off_requests_that_fill_the_memory() -> None:
+    bench = Bench(cells=100)
+    root = list(range(1, 21))
+    reply = [ord(c) - 96 for c in bench.generate(root, 3, ignore_ends=True).text]
+    grown = [*root, *reply, *range(1, 11)]
+    bench.generate(grown, 1)
+    for i in range(12):
+        bench.generate([31 - i, *([i + 1] * 24)])
+    assert cached(bench, [*grown, 1]) == len(grown)
+
+
+def test_the_least_recently_used_end_goes_first_and_a_shared_head_last() -> None:
+    bench = Bench(cells=40)
+    prompts = [[9, 9, *([i] * 10)] for i in range(1, 6)]  # all begin as the first does
+    for prompt in prompts:
+        bench.generate(prompt, 1)
+    # 2 shared and 5 x 10 of their own, where 38 have room: the oldest is gone but for its head, the next lost 2.
+    assert [cached(bench, [*prompt, 1]) for prompt in prompts] == [2, 10, 12, 12, 12]
+    bench.check()
+
+
+def test_sequence_numbers_that_run_short_cost_the_smallest_tail() -> None:
+    bench = Bench(sequences=3)
+    bench.generate([1, 2, 3, 4, 5, 6], 1)  # a root: 6 tokens of its own, and the least recently used
+    for last in (1, 2, 3):
+        bench.generate([9, 9, 9, last], 1)
+    assert cached(bench, [1, 2, 3, 4, 5, 6, 7]) == 6
+
+
+def test_scopes_share_no_cell_and_are_flushed_one_by_one() -> None:
+    bench = Bench()
+    for scope in ("a", "b"):
+        assert bench.generate([1, 2, 3, 4], 1, scope=scope).usage.cached_tokens == 0
+    assert [cached(bench, [1, 2, 3, 4], scope) for scope in ("a", "b", "c")] == [3, 3, 0]
+    assert bench.scheduler.flush("a") == 4
+    assert [cached(bench, [1, 2, 3, 4], scope) for scope in ("a", "b")] == [0, 3]
+    bench.check()
+
+
+def test_without_reuse_every_prompt_is_computed_anew_and_nothing_stays() -> None:
+    bench = Bench(reuse=False)
+    first, second = bench.generate([1, 2, 3, 4]), bench.generate([1, 2, 3, 4])
+    assert second.usage.cached_tokens == 0
+    assert second.text == first.text
+    assert bench.memory.used() == 0
+
+
+@pytest.mark.parametrize("sequences", [1, 2, 16])
+@pytest.mark.parametrize("seed", range(5))
+def test_replies_are_the_same_with_any_company_as_alone(seed: int, sequences: int) -> None:
+    chance = random.Random(seed)
+    bench = Bench(cells=100, sequences=sequences)
+    prompts = [[chance.randrange(1, 4) for _ in range(chance.randrange(1, 40))] for _ in range(12)]
+    under_way: list[tuple[Request, Generated]] = []
+    for _ in range(150):
+        prompt, scope = chance.choice(prompts), chance.choice(["", "", "x"])
+        settings = Settings(temperature=chance.choice([0.0, 1.5]), seed=7)
+        expected = Bench().generate(prompt, settings=settings)
+        under_way.append((bench.submit(prompt, settings=settings, scope=scope), expected))
+        if chance.random() < 0.1:
+            bench.scheduler.interrupt(chance.choice(under_way)[0])
+        for _ in range(chance.randrange(6)):
+            bench.scheduler.step()
+            assert bench.memory.used() <= 100
+            assert bench.tree.used == bench.memory.used()
+        if chance.random() < 0.3:  # the conversation goes on
+            prompts[chance.randrange(len(prompts))] = [*prompt, *(ord(c) - 96 for c in expected.text), 2][:40]
+    bench.run()
+    for request, expected in under_way:
+        if request.result.exception(0) is None:
+            assert request.result.result(0).text == expected.text
+            assert request.cached < len(request.prompt)
+    assert sum(r.result.exception(0) is None for r, _ in under_way) > 100
+    assert not bench.tree.pinned()
+    bench.check()
