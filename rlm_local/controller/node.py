@@ -93,6 +93,9 @@ class Node:
                 if verdict.is_best_so_far:
                     return self.unconfirmed(verdict.stop)
                 return self._answer(verdict.value, verdict.stop, reason=verdict.reason)
+            if self._forced_by is StopReason.NO_PROGRESS:  # told twice, and without a grammar nothing makes it answer
+                self._tell(turn, "", spent)
+                return self.unconfirmed(StopReason.NO_PROGRESS)
             state = await self._observe(turn, verdict.note, spent)
         return self.unconfirmed(stop)
 

@@ -4,7 +4,7 @@ import math
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm_local.events import (
@@ -146,6 +146,7 @@ EVENT = st.one_of(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENT)
 def test_every_event_comes_back_from_json_as_it_was(event: Event) -> None:
     text = json.dumps(encode_event(event), allow_nan=False)
