@@ -9,6 +9,7 @@ import click
 
 from rlm_local import __version__
 from rlm_local.cli.ask import ask
+from rlm_local.cli.attack import attack_command
 from rlm_local.cli.doctor import doctor
 from rlm_local.cli.grammar import grammar
 from rlm_local.cli.models_list import list_models
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (ask, resume, pull, list_models, show, rm, verify, trace, grammar, doctor):
+for command in (ask, resume, pull, list_models, show, rm, verify, trace, grammar, doctor, attack_command):
     cli.add_command(command)
 
 

@@ -3,8 +3,9 @@
 from rlm_local.jail.checkpoint import Checkpoint
 from rlm_local.jail.diagnose import nsjail_binary
 from rlm_local.jail.doctor import probe
+from rlm_local.jail.leftovers import leftovers
 from rlm_local.jail.memory import SealedCorpus, seal
 from rlm_local.jail.pool import JailPool
 from rlm_local.jail.session import JailSession
 
-__all__ = ["Checkpoint", "JailPool", "JailSession", "SealedCorpus", "nsjail_binary", "probe", "seal"]
+__all__ = ["Checkpoint", "JailPool", "JailSession", "SealedCorpus", "leftovers", "nsjail_binary", "probe", "seal"]

@@ -83,6 +83,7 @@ class CellRun:
 
     async def run(self) -> Observed:
         """Raises whatever the query handler raises; the jail is then in the middle of a cell and must be ended."""
+        self._jail.resume()
         pump = asyncio.ensure_future(self._pump())
         try:
             await self._watch(pump)
@@ -97,6 +98,7 @@ class CellRun:
                 task.cancel()
             await asyncio.gather(pump, *self._queries, return_exceptions=True)
             self._failed.cancel()
+            self._jail.pause()
         return self.observed
 
     async def _watch(self, pump: asyncio.Future[None]) -> None:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _MEMORY_BOUND = {1: "memory.limit_in_bytes", 2: "memory.max"}
+_MEMORY_AND_SWAP = "memory.memsw.limit_in_bytes"  # v1, never below the bound of memory alone
+_SWAP = ("memory.swap.max", _MEMORY_AND_SWAP)
 _NAME = re.compile(r"rlm-local\.(\d+)\.[0-9a-f]+")
 
 
@@ -32,7 +34,12 @@ class Group:
 
     def allow_memory(self, memory_bytes: int) -> None:
         """Set the bound on memory anew. Raises OSError."""
-        _write(self.folders[0] / _MEMORY_BOUND[self.version], memory_bytes)
+        bounds = [self.folders[0] / _MEMORY_BOUND[self.version]]
+        if (with_swap := self.folders[0] / _MEMORY_AND_SWAP).exists():
+            # The kernel lets neither pass the other, so the one that gives way goes first.
+            bounds.insert(0 if memory_bytes > int(_read(with_swap)) else 1, with_swap)
+        for bound in bounds:
+            _write(bound, memory_bytes)
 
     def oom_kills(self) -> int:
         """Return how many processes of the group the kernel has killed for memory."""
@@ -52,7 +59,7 @@ def create(*, memory_bytes: int, processes: int) -> Group | None:
     name = f"rlm-local.{os.getpid()}.{secrets.token_hex(4)}"
     for version, parents, settings in (
         (2, _parents("", _ROOT), {_MEMORY_BOUND[2]: memory_bytes, "memory.swap.max": 0, "pids.max": processes}),
-        (1, _parents("memory", _ROOT / "memory"), {_MEMORY_BOUND[1]: memory_bytes}),
+        (1, _parents("memory", _ROOT / "memory"), {_MEMORY_BOUND[1]: memory_bytes, _MEMORY_AND_SWAP: memory_bytes}),
     ):
         for parent in parents:
             sweep(parent)
@@ -60,6 +67,12 @@ def create(*, memory_bytes: int, processes: int) -> Group | None:
                 pids = _made_first(_parents("pids", _ROOT / "pids"), name, {"pids.max": processes})
                 return Group(version, (folder, pids) if version == 1 and pids else (folder,))
     return None
+
+
+def own() -> list[Path]:
+    """Return the groups of this process that are still there, in whatever hierarchy."""
+    parents = {*_parents("", _ROOT), *_parents("memory", _ROOT / "memory"), *_parents("pids", _ROOT / "pids")}
+    return [folder for parent in sorted(parents) for folder in sorted(parent.glob(f"rlm-local.{os.getpid()}.*"))]
 
 
 def sweep(parent: Path) -> None:
@@ -74,12 +87,24 @@ def sweep(parent: Path) -> None:
 
 
 def _parents(controller: str, hierarchy: Path) -> Iterator[Path]:
-    """Yield where a group may be made: below our own, else at the top."""
+    """Yield where a group may be made: below our own, else below one that ours is in, the top last.
+
+    With v2 it is mostly one of these: a group with processes in it, as ours is, has no controllers to give.
+    """
     for line in _read(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controller in controllers.split(","):
-            yield hierarchy / path.lstrip("/")
+            yield from lineage(path, hierarchy)
+            return
     yield hierarchy
+
+
+def lineage(path: str, hierarchy: Path) -> list[Path]:
+    """Return the folders from the group `path`, as /proc names it, up to the top of its hierarchy."""
+    parts = [part for part in path.split("/") if part]
+    if ".." in parts:  # ours lies outside of what this cgroup namespace shows
+        return [hierarchy]
+    return [hierarchy.joinpath(*parts[:count]) for count in range(len(parts), -1, -1)]
 
 
 def _made_first(parents: Iterator[Path], name: str, settings: dict[str, int]) -> Path | None:
@@ -92,7 +117,8 @@ def _made_first(parents: Iterator[Path], name: str, settings: dict[str, int]) ->
 
 def _made(folder: Path, settings: dict[str, int]) -> Path | None:
     """Return the new folder with its bounds set, None where the controller or the right to it is missing."""
-    if not (folder.parent / "cgroup.procs").exists() or not os.access(folder.parent, os.W_OK):
+    # A process is let into a group by whoever may write to the list of the group that both are in.
+    if not all(os.access(path, os.W_OK) for path in (folder.parent, folder.parent / "cgroup.procs")):
         return None
     try:
         folder.mkdir(mode=0o700)
@@ -100,7 +126,7 @@ def _made(folder: Path, settings: dict[str, int]) -> Path | None:
         return None
     try:
         for name, value in settings.items():
-            if name == "memory.swap.max" and not (folder / name).exists():
+            if name in _SWAP and not (folder / name).exists():
                 continue  # a kernel without swap accounting
             _write(folder / name, value)
     except OSError:

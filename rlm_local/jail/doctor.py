@@ -6,12 +6,14 @@ import hashlib
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 from rlm_local.config import nsjail_override
 from rlm_local.errors import JailError, JailUnavailable
-from rlm_local.jail.diagnose import nsjail_binary, userns_hint
+from rlm_local.jail.diagnose import nsjail_binary
+from rlm_local.jail.layers import layer, layers
 from rlm_local.jail.process import Jail
 from rlm_local.jail.session import JailSession
 from rlm_local.limits import Limits
@@ -19,6 +21,7 @@ from rlm_local.types import Check, Corpus, Document, SubCall
 
 _CELL_S = 10.0
 _TEXT = "one line"
+_FIRST = 1000  # of oom_score_adj: the kernel ends this one before every other
 
 # Run in the jail; each answer is what an honest jail of ours gives. Nothing here can do harm on the host if a layer is
 # missing: the worst is a child that exits at once.
@@ -90,21 +93,10 @@ def _nsjail(path: Path) -> Check:
 
 
 def _from_outside(jail: Jail) -> list[Check]:
-    """Read what the kernel says of the worker; it cannot lie to this."""
-    status = Path(f"/proc/{jail.worker_pid}/status").read_text(encoding="utf-8", errors="replace")
-    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-    capabilities = {name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
-    uid = fields["Uid"].split()[0]
-    checks = [
-        _layer("user namespace", _is_apart(jail, "user"), f"uid {uid} outside", userns_hint()),
-        _layer("network namespace", _is_apart(jail, "net") and not _addresses(jail), "no address, not even lo's"),
-        _layer("mount namespace", _is_apart(jail, "mnt"), "own root"),
-        _layer("pid namespace", _is_apart(jail, "pid"), fields.get("NSpid", "").replace("\t", " -> ")),
-        _layer("ipc, uts, cgroup namespaces", all(_is_apart(jail, kind) for kind in ("ipc", "uts", "cgroup")), "own"),
-        _layer("no new privileges", fields.get("NoNewPrivs") == "1", "set"),
-        _layer("capabilities", not any(capabilities.values()), "none in all five sets"),
-        _layer("seccomp filters", _filters(fields) >= 2, f"{_filters(fields)} installed, 2 expected"),
-    ]
+    """Return what the kernel says of the worker."""
+    addresses = layer("network addresses", not _addresses(jail), "none, not even lo's")
+    first = layer("ended first", _oom_score(jail) == _FIRST, "when the machine runs out of memory, before all else")
+    checks = [*layers(jail.worker_pid), addresses, replace(first, required=False)]
     group = jail.group
     detail = f"version {group.version}" if group else "none usable; memory is bounded by RLIMIT_AS and one process"
     hint = "" if group else "run as root, or delegate a cgroup: systemd-run --user --scope -p Delegate=yes"
@@ -113,29 +105,16 @@ def _from_outside(jail: Jail) -> list[Check]:
 
 def _from_inside(said: Mapping[str, object]) -> list[Check]:
     return [
-        _layer("no sockets", said["network"] is True, "socket() refused"),
-        _layer("file system", said["root"] == ["dev", "lib", "lib64", "python", "tmp"], f"/ has {said['root']}"),
-        _layer("read-only interpreter", said["written"] is True, "writing refused"),
-        _layer("seccomp stage 1", said["sysinfo"] is True, "calls outside the list refused"),
-        _layer("seccomp stage 2", said["exec"] is True and said["fork"] is True, "exec and fork refused"),
-        _layer("no new code", said["executable"] is True, "writable executable memory refused"),
-        _layer(
+        layer("no sockets", said["network"] is True, "socket() refused"),
+        layer("file system", said["root"] == ["dev", "lib", "lib64", "python", "tmp"], f"/ has {said['root']}"),
+        layer("read-only interpreter", said["written"] is True, "writing refused"),
+        layer("seccomp stage 1", said["sysinfo"] is True, "calls outside the list refused"),
+        layer("seccomp stage 2", said["exec"] is True and said["fork"] is True, "exec and fork refused"),
+        layer("no new code", said["executable"] is True, "writable executable memory refused"),
+        layer(
             "rlimits", said["core"] == 0 and isinstance(said["as"], int), f"address space {said['as']} bytes, core 0"
         ),
     ]
-
-
-def _layer(name: str, ok: bool, detail: str, hint: str = "") -> Check:
-    return Check(name, ok, detail, hint="" if ok else hint or "report this: the jail started without one of its layers")
-
-
-def _is_apart(jail: Jail, kind: str) -> bool:
-    own, theirs = Path(f"/proc/self/ns/{kind}"), Path(f"/proc/{jail.worker_pid}/ns/{kind}")
-    try:
-        return own.readlink() != theirs.readlink()
-    except PermissionError:
-        # Whoever is not root may not look into a jail; that the kernel forbids it shows that it is apart.
-        return True
 
 
 def _addresses(jail: Jail) -> bool:
@@ -153,10 +132,8 @@ def _has_lines(path: Path) -> bool:
     return path.exists() and bool(path.read_text(encoding="ascii").strip())
 
 
-def _filters(fields: dict[str, str]) -> int:
-    if "Seccomp_filters" in fields:
-        return int(fields["Seccomp_filters"])
-    return 2 if fields.get("Seccomp") == "2" else 0  # Linux before 5.9 does not count them
+def _oom_score(jail: Jail) -> int:
+    return int(Path(f"/proc/{jail.worker_pid}/oom_score_adj").read_text(encoding="ascii"))
 
 
 async def _no_query(prompts: Sequence[str]) -> Sequence[SubCall]:

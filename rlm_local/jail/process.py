@@ -13,6 +13,7 @@ from pathlib import Path
 from rlm_local.jail import policy, wire
 from rlm_local.jail.diagnose import failed_start
 from rlm_local.jail.launch import Started, spawn
+from rlm_local.jail.layers import require_layers
 from rlm_local.jail.memory import SealedText, read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.limits import Limits
@@ -145,6 +146,7 @@ class Jail:
         if self.group is not None:
             self.group.allow_memory(_group_bytes(opening))
         self.python = parse_ready(await self.receive())
+        require_layers(self.worker_pid)
         self._require_bounds(opening.bounds)
 
     def _require_bounds(self, bounds: policy.Bounds) -> None:
@@ -189,6 +191,14 @@ class Jail:
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell."""
         self._signal_worker(signal.SIGINT)
+
+    def pause(self) -> None:
+        """Stop every thread of the worker: between two cells nothing of an earlier one may use the processor."""
+        self._signal_worker(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let the worker go on after pause()."""
+        self._signal_worker(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the worker; the jail's first process takes every other with it. nsjail then ends by itself."""

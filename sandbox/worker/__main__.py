@@ -17,7 +17,7 @@ import sys
 import warnings
 
 # `signal` gives its numbers names, which takes a tenth of a start.
-from _signal import SIGINT, signal  # type: ignore[import-not-found]
+from _signal import SIG_IGN, SIGINT, signal  # type: ignore[import-not-found]
 
 from sandbox.worker import stage2
 from sandbox.worker.cell import Cell, traceback_text
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SPARE_BYTES = 12 << 20  # given up when memory runs out, so that the worker can still say so, and import what it takes
+_PENDING_SIGNALS = 64  # timers too; where we are not root all jails of a user share the kernel's own bound
 
 
 class Worker:
@@ -126,6 +127,7 @@ def main() -> None:
     # Whether started ahead or not, from here on the bounds are those of this run.
     for kind, bound in ((resource.RLIMIT_AS, "address_space_bytes"), (resource.RLIMIT_CPU, "cpu_s")):
         resource.setrlimit(kind, (opening[bound], opening[bound]))
+    resource.setrlimit(resource.RLIMIT_SIGPENDING, (_PENDING_SIGNALS, _PENDING_SIGNALS))
     warnings.simplefilter("ignore")
     # Until here the host reads what the interpreter says when it fails; no cell shall write there.
     null = os.open("/dev/null", os.O_RDWR)
@@ -133,6 +135,8 @@ def main() -> None:
         os.dup2(null, standard)
     os.close(null)
     sys.argv[:] = [""]
+    # The first cell's time may be up before it has begun; the host repeats the signal.
+    signal(SIGINT, SIG_IGN)
     seccomp.install()
     worker = Worker(channel, names, output)
     channel.send({"op": "ready", "python": sys.version.split()[0]})

@@ -3,6 +3,9 @@
 nsjail's filter must let the interpreter be executed; this one takes away what only that needed: new programs,
 new processes, code in writable memory, descriptors over sockets, and every further filter or limit. It is a
 classic BPF program built here, because the jail holds nothing but the standard library.
+
+From here on the process leaves no core either: a core that is piped to a program ignores RLIMIT_CORE, and would
+put the documents on the host's disk.
 """
 
 from __future__ import annotations
@@ -16,17 +19,21 @@ _ALLOW, _REFUSE, _KILL_PROCESS = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x8000000
 _X86_64 = 0xC000003E
 _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
 
-_PR_SET_NO_NEW_PRIVS = 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC = 1, 1
-_CLONE_THREAD, _PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS = 0x10000, 0x2, 0x4, 0x20
+_PROT_WRITE, _PROT_EXEC, _MAP_ANONYMOUS = 0x2, 0x4, 0x20
+# What pthread_create asks for, bit by bit. A thread with files of its own would have RLIMIT_NOFILE once more.
+_CLONE_FLAGS_OF_A_THREAD = 0x3D0F00
 
 _CALL = {
-    "mmap": 9, "mprotect": 10, "sendmsg": 46, "recvmsg": 47, "clone": 56, "fork": 57, "vfork": 58, "execve": 59,
-    "kill": 62, "flock": 73, "prctl": 157, "setrlimit": 160, "recvmmsg": 299, "prlimit64": 302, "sendmmsg": 307,
-    "seccomp": 317, "memfd_create": 319, "execveat": 322, "pidfd_open": 434,
+    "mmap": 9, "mprotect": 10, "sendmsg": 46, "recvmsg": 47, "clone": 56, "fork": 57, "vfork": 58,
+    "execve": 59, "kill": 62, "flock": 73, "prctl": 157, "arch_prctl": 158,
+    "setrlimit": 160, "set_tid_address": 218, "recvmmsg": 299, "prlimit64": 302,
+    "sendmmsg": 307, "seccomp": 317, "memfd_create": 319, "execveat": 322, "pidfd_open": 434,
 }  # fmt: skip
 _REFUSED = (
-    "execve", "execveat", "fork", "vfork", "memfd_create", "flock", "prctl", "seccomp", "setrlimit",
+    "execve", "execveat", "fork", "vfork", "memfd_create", "flock", "prctl", "arch_prctl", "seccomp",
+    "setrlimit", "set_tid_address",
     "sendmsg", "recvmsg", "recvmmsg", "sendmmsg", "pidfd_open", "kill",
 )  # fmt: skip
 
@@ -58,7 +65,7 @@ def program() -> bytes:
 
     label("clone")  # threads yes, processes no
     emit(_LOAD, argument_offset(0))
-    emit(_JUMP_ANY_BIT, _CLONE_THREAD, "allow", "refuse")
+    emit(_JUMP_EQUAL, _CLONE_FLAGS_OF_A_THREAD, "allow", "refuse")
     label("mprotect")
     emit(_LOAD, argument_offset(2))
     emit(_JUMP_ANY_BIT, _PROT_EXEC, "refuse", "allow")
@@ -101,9 +108,10 @@ class Filter:
         self._header = ctypes.create_string_buffer(header, len(header))
 
     def install(self) -> None:
-        """Put the filter on every thread of this process, for good. Raises OSError when the kernel refuses."""
+        """Put the filter on every thread of this process, for good, and forbid cores. Raises OSError when refused."""
         call = self._libc.syscall
-        if self._libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
-            raise OSError(ctypes.get_errno(), "prctl(PR_SET_NO_NEW_PRIVS)")
+        for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if self._libc.prctl(option, value, 0, 0, 0):
+                raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
         if call(_CALL["seccomp"], _SECCOMP_SET_MODE_FILTER, _SECCOMP_FILTER_FLAG_TSYNC, self._header):
             raise OSError(ctypes.get_errno(), "seccomp(SECCOMP_SET_MODE_FILTER)")

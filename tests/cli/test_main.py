@@ -16,7 +16,7 @@ from rlm_local.cli.main import cli, main
 from rlm_local.events import TurnWritten
 from rlm_local.trace import TraceWriter
 
-COMMANDS = ["ask", "doctor", "grammar", "list", "pull", "resume", "rm", "show", "trace", "verify"]
+COMMANDS = ["ask", "attack", "doctor", "grammar", "list", "pull", "resume", "rm", "show", "trace", "verify"]
 
 Mistaken = Callable[..., Any]
 

@@ -193,6 +193,11 @@ async def test_limits_can_be_read_and_not_raised(run: Run) -> None:
     assert "not allowed to raise maximum limit" in raised.error
 
 
+async def test_a_cell_has_one_processor_and_cannot_take_another(run: Run) -> None:
+    assert (await run("import os\nlen(os.sched_getaffinity(0))")).stdout == "1\n"
+    assert await refused(run, "os.sched_setaffinity(0, range(1024))") == "EPERM"
+
+
 async def test_threads_are_bounded(run: Run) -> None:
     result = await run(
         """

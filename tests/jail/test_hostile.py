@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,33 @@ ctypes.PyDLL(None).pause()  # with the interpreter's lock: no thread of ours rea
     assert result.status in (CellStatus.TIMEOUT, CellStatus.KILLED), result.error
     after = await session.execute("print(2)", wall_s=WALL_S, query=answer)
     assert after.stdout == "2\n", after
+
+
+def state_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+async def test_between_two_cells_nothing_of_an_earlier_one_runs(start: Start) -> None:
+    session = await start()
+    spin = """
+import threading
+turns = 0
+def spin():
+    global turns
+    while True: turns += 1
+threading.Thread(target=spin, daemon=True).start()
+"""
+    assert (await run(session, spin)).status is CellStatus.OK
+    jail = session.jail
+    for _ in range(3000):
+        if state_of(jail.worker_pid) == "T":
+            break
+        await asyncio.sleep(0.01)
+    used_s = jail.cpu_s()
+    await asyncio.sleep(0.3)
+    assert jail.cpu_s() == used_s
+    after = await run(session, "before = turns\nwhile turns == before: pass\nprint('it goes on')")
+    assert after.stdout == "it goes on\n", after.error
 
 
 async def test_a_private_copy_of_a_library_cannot_be_written_and_run(start: Start) -> None:

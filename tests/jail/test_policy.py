@@ -144,6 +144,39 @@ def test_a_failed_start_says_what_nsjail_said() -> None:
     assert error.hint
 
 
+@pytest.mark.parametrize(
+    ("path", "folders"),
+    [
+        ("/", [""]),
+        ("/user.slice/run.scope", ["user.slice/run.scope", "user.slice", ""]),
+        ("/../other", [""]),  # ours lies outside of this cgroup namespace
+    ],
+)
+def test_a_group_may_be_made_wherever_ours_is_in(path: str, folders: list[str]) -> None:
+    assert cgroup.lineage(path, Path("/top")) == [Path("/top") / folder for folder in folders]
+
+
+def test_a_hierarchy_without_the_memory_controller_gives_no_group_and_keeps_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    unified = Path("/sys/fs/cgroup/unified")
+    if not (unified / "cgroup.controllers").exists() or "memory" in (unified / "cgroup.controllers").read_text():
+        pytest.skip("no cgroup v2 here whose memory controller is elsewhere")
+    monkeypatch.setattr(cgroup, "_ROOT", unified)
+    before = sorted(unified.iterdir())
+    assert cgroup.create(memory_bytes=1 << 30, processes=8) is None
+    assert sorted(unified.iterdir()) == before
+
+
+def test_a_folder_that_only_looks_like_a_hierarchy_gives_no_group(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "cgroup.procs").touch()
+    monkeypatch.setattr(cgroup, "_ROOT", tmp_path)
+    assert cgroup.create(memory_bytes=1 << 30, processes=8) is None
+    assert list(tmp_path.iterdir()) == [tmp_path / "cgroup.procs"]
+
+
 def test_the_group_of_a_dead_maker_is_swept_and_that_of_a_live_one_is_not(tmp_path: Path) -> None:
     dead, live, other = (tmp_path / name for name in ("rlm-local.4194305.ab", f"rlm-local.{os.getpid()}.ab", "else"))
     for folder in (dead, live, other):
