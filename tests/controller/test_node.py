@@ -401,7 +401,7 @@ def failing(line: str) -> CellResult:
     ("results", "why"),
     [
         ([failing("NameError: x")] * 6, "the same error came 3 times: NameError: x"),
-        ([SEEN, *[SEEN] * 6], "3 cells in a row printed nothing new"),
+        ([SEEN] * 6, "3 cells in a row printed nothing new"),
     ],
 )
 async def test_a_run_that_goes_round_in_a_circle_is_told_once_and_then_ends_unconfirmed(
