@@ -122,7 +122,7 @@ wire.encode = lambda frame, max_bytes: b"\x00\x00\x00\x02[]"
 # %% other-stage: put the worker's lock on again, wider
 stage = sys.modules["sandbox.worker.stage2"]
 stage._REFUSED = ()
-must_fail("install", stage.install)
+must_fail("install", stage.Filter().install)
 must_refuse("strict seccomp", 317, 0, 0, 0)
 
 # %% other-names: what every cell finds, replaced for the cells to come

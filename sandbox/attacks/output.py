@@ -62,7 +62,7 @@ sys.stdout._head = bytearray(b"\xff\xfe")
 sys.stdout._tail = None
 
 # %% larger-output: the worker's own bound, raised by us
-sys.stdout._bounds = type(sys.stdout._bounds)(whole=1 << 30, tail=1 << 29)
+sys.stdout._whole, sys.stdout._tail_bytes = 1 << 30, 1 << 29
 print("x" * (1 << 20))
 
 # %% deep-error: an exception whose text and causes have no end

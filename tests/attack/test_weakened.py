@@ -9,14 +9,14 @@ import pytest
 
 from rlm_local.attack import attack, load_payloads
 from rlm_local.attack.canaries import ENVIRONMENT
-from rlm_local.jail import policy, process
+from rlm_local.jail import bundle, policy, process
 from rlm_local.jail.policy import quoted
 
 pytestmark = pytest.mark.jail
 
-ALLOW_ALL = b"\ndef program() -> bytes:\n    return struct.pack('=HBBI', _RETURN, 0, 0, _ALLOW)\n"
+ALLOW_ALL = "\ndef program() -> bytes:\n    return struct.pack('=HBBI', _RETURN, 0, 0, _ALLOW)\n"
 NO_SOCKETS = "ERRNO(13) { socket, connect, bind, listen, accept, accept4 },"
-STAGE2 = "sandbox/worker/stage2.py"
+STAGE2 = "sandbox.worker.stage2"
 
 
 async def breaches_of(*names: str) -> dict[str, list[str]]:
@@ -32,7 +32,7 @@ def weaken(real_jail: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
     """Return how to change the policy: texts replaced in it, a line added, the worker's filter left open."""
 
     def change(*replaced: tuple[str, str], added: Callable[[], str] = str, no_stage2: bool = False) -> None:
-        whole, files = policy.config, policy.worker_files()
+        whole, sources = policy.config, bundle.worker_sources()
 
         def weaker(*arguments: object, **named: object) -> str:
             text = whole(*arguments, **named)  # type: ignore[arg-type]
@@ -44,7 +44,8 @@ def weaken(real_jail: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         monkeypatch.setattr(policy, "config", weaker)
         monkeypatch.setattr(process, "require_layers", lambda pid: None)
         if no_stage2:
-            monkeypatch.setattr(policy, "worker_files", lambda: {**files, STAGE2: files[STAGE2] + ALLOW_ALL})
+            monkeypatch.setattr(bundle, "worker_sources", lambda: {**sources, STAGE2: sources[STAGE2] + ALLOW_ALL})
+            monkeypatch.setattr(bundle, "worker_bundle", bundle.worker_bundle.__wrapped__)
 
     return change
 

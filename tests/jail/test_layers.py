@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from rlm_local.errors import JailUnavailable
-from rlm_local.jail import policy
+from rlm_local.jail import bundle, policy
 from rlm_local.jail.session import JailSession
 
 pytestmark = pytest.mark.jail
@@ -45,17 +45,12 @@ async def test_a_layer_that_nsjail_leaves_out_ends_the_run(
         await start()
 
 
-@pytest.mark.parametrize(
-    ("file", "old", "missing"),
-    [("__main__.py", b"    stage2.install()\n", "seccomp filters")],
-)
-async def test_a_layer_that_the_worker_leaves_out_ends_the_run(
-    start: Start, monkeypatch: pytest.MonkeyPatch, file: str, old: bytes, missing: str
-) -> None:
-    files = policy.worker_files()
-    assert old in files[file]
-    monkeypatch.setattr(policy, "worker_files", lambda: {**files, file: files[file].replace(old, b"")})
-    with pytest.raises(JailUnavailable, match=f"the jail started without {missing}"):
+async def test_a_layer_that_the_worker_leaves_out_ends_the_run(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources, main, line = bundle.worker_sources(), "sandbox.worker.__main__", "    seccomp.install()\n"
+    assert line in sources[main]
+    monkeypatch.setattr(bundle, "worker_sources", lambda: {**sources, main: sources[main].replace(line, "")})
+    monkeypatch.setattr(bundle, "worker_bundle", bundle.worker_bundle.__wrapped__)
+    with pytest.raises(JailUnavailable, match="the jail started without seccomp filters"):
         await start()
 
 

@@ -20,7 +20,7 @@ from rlm_local.types import CellStatus, Corpus, Document
 from tests.jail.conftest import CORPUS, LIMITS, echo
 
 pytestmark = pytest.mark.jail
-PATIENCE_S = 30.0
+PATIENCE_S = 300.0
 
 
 async def until(holds: Callable[[], bool]) -> None:
