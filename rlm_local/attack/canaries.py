@@ -172,7 +172,7 @@ async def _peer(hidden: dict[str, str], limits: Limits) -> JailSession:
     return session
 
 
-async def _refuse(prompts: object) -> list[SubCall]:
+async def _refuse(prompts: object, form: object) -> list[SubCall]:
     raise AssertionError(f"the other jail asks nothing, but asked {prompts!r:.80}")
 
 

@@ -14,6 +14,7 @@ from rlm_local.cli.doctor import doctor
 from rlm_local.cli.grammar import grammar
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
+from rlm_local.cli.resume import resume
 from rlm_local.cli.rm import rm
 from rlm_local.cli.show import show
 from rlm_local.cli.streams import Patient, turn_to_null
@@ -38,6 +39,7 @@ def cli() -> None:
 
 for command in (
     ask,
+    resume,
     classify,
     extract,
     map_items,
