@@ -38,10 +38,10 @@ async def situate(engine: Engine, profile: Profile, request: Request, corpus: Co
     )
 
 
-def _items_read(page: Page) -> str:
-    """Return the items that a sub-model has read, as one text: lines that follow each other in a document do here."""
+def _items_read(page: Page) -> list[str]:
+    """Return the items of a frame that a sub-model has read; those of llm_reduce are one text."""
     failed = {failure.item for failure in page.failures} if len(page.values) == len(page.items) else set()
-    return "\n".join(item for at, item in enumerate(page.items) if at not in failed)
+    return [item for at, item in enumerate(page.items) if at not in failed]
 
 
 def _within(chars: int, texts: Iterable[str]) -> Iterator[str]:
@@ -109,7 +109,7 @@ class Conversation:
             asked = [call.prompt for call in turn.result.subcalls if not call.refused and not call.node]
             self.shown.append(output)
             self.given += asked
-            self.given += map(_items_read, turn.result.pages)
+            self.given += [item for page in turn.result.pages for item in _items_read(page)]
             self.read += asked
             self.read += _within(READ_CHARS, (item for page in turn.result.pages for item in page.items))
             self.read.append(self.printed[-1])

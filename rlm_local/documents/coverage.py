@@ -1,8 +1,9 @@
 """Which characters of the documents a run has read, and who has read them.
 
 What a model was given is looked for in the host's own copy, piece by piece: nothing that code in the jail says of
-itself counts. A piece that stands in several places counts for one of them, and one shorter than an anchor for none,
-so that what is told to be read was read.
+itself counts. A piece that stands in several places counts for one of them, and one shorter than an anchor for none
+(but lines that follow each other, given one by one, count however short they are), so that what is told to be read was
+read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from rlm_local.types import Corpus, DocumentCoverage, Span, Stretch
 ANCHOR_CHARS = 24  # shorter pieces stand in many places by chance
 _ANCHORS = (200, 64, ANCHOR_CHARS)  # the longest that is found tells best which of several places is meant
 MOST_SCANNED_CHARS = 1_000_000_000  # of the context, in all searches for one answer: about a second
+_NEAR_CHARS = 1 << 16  # behind the last piece, where the next one is looked for first
 _LOOKING = frozenset({"context", "search", "bm25", "chunks"})  # names whose use looks through all documents
 
 
@@ -86,27 +88,44 @@ class _Places:
     def __init__(self, corpus: Corpus) -> None:
         self._context = corpus.context
         self._left = MOST_SCANNED_CHARS
+        self._behind = 0  # the last piece
 
     def all(self, texts: Iterable[str]) -> Iterator[tuple[int, int]]:
         """Yield start and end, in the context, of each piece of each text."""
         for text in texts:
-            yield from self._pieces(text)
+            if (at := self._next_lines(text)) >= 0:
+                yield self._behind, self._line_end(at + len(text))
+                self._behind = at + len(text)
+            else:
+                yield from self._pieces(text)
+
+    def _next_lines(self, text: str) -> int:
+        """Return where a text stands that is the lines behind the last piece, however short they are; or -1."""
+        at = self._line_end(self._behind)
+        ends_there = self._context[at + len(text) : at + len(text) + 1] in ("", "\r", "\n")
+        return at if text and at > self._behind > 0 and ends_there and self._context.startswith(text, at) else -1
+
+    def _line_end(self, at: int) -> int:
+        """Return where line breaks end that begin there: nobody reads them, and they go with the line before."""
+        while at < len(self._context) and self._context[at] in "\r\n":
+            at += 1
+        return at
 
     def _pieces(self, text: str) -> Iterator[tuple[int, int]]:
-        position = behind = 0
+        position = 0
         while position + ANCHOR_CHARS <= len(text):
-            at = self._at(text, position, behind)
+            at = self._at(text, position)
             if at < 0:
                 position = _next_try(text, position)
                 continue
             length = _common(text, position, self._context, at)
             yield at, at + length
-            position, behind = position + length, at + length
+            position, self._behind = position + length, at + length
 
-    def _at(self, text: str, position: int, behind: int) -> int:
+    def _at(self, text: str, position: int) -> int:
         """Return where a piece stands that begins at `position`: where the last one ended, if it does there; or -1."""
-        if behind and self._context.startswith(text[position : position + ANCHOR_CHARS], behind):
-            return behind
+        if self._behind and self._context.startswith(text[position : position + ANCHOR_CHARS], self._behind):
+            return self._behind
         for size in _ANCHORS:
             if (at := self._find(text[position : position + size])) >= 0:
                 return at
@@ -115,6 +134,10 @@ class _Places:
     def _find(self, anchor: str) -> int:
         if self._left <= 0 or not anchor.strip():
             return -1
+        near = self._context.find(anchor, self._behind, self._behind + _NEAR_CHARS)
+        self._left -= _NEAR_CHARS if near < 0 else near - self._behind
+        if near >= 0:
+            return near
         at = self._context.find(anchor)
         self._left -= at if at >= 0 else len(self._context)
         return at

@@ -46,6 +46,23 @@ def test_passages_joined_in_one_prompt_are_all_found() -> None:
     assert text_of(letter, "given").strip() == LETTER.strip()
 
 
+def test_items_that_are_lines_are_read_however_many_and_however_short() -> None:
+    lines = [f"entry {number} " + "x" * ((number + 30) % 50) for number in range(20_000)]
+    corpus = join([Document("log.txt", "\n".join(lines))])
+    (whole,) = coverage(corpus, shown=(), given=lines, read_below=(), codes=())
+    assert whole.given == (Stretch(0, whole.chars),)  # line breaks go with their lines
+    some = [line for line in lines[::3] if len(line) >= 24]
+    (part,) = coverage(corpus, shown=(), given=some, read_below=(), codes=())
+    assert part.read_chars == sum(map(len, some))
+
+
+def test_a_short_item_counts_only_as_the_line_behind_the_last_one() -> None:
+    corpus = join([Document("list.txt", "the first line is long enough\nyes\nno\n\nyes, and more\n")])
+    for items, read in ((["yes"], 0), (["the first line is long enough", "yes", "no", "yes"], 29 + 1 + 3 + 1 + 2 + 2)):
+        (one,) = coverage(corpus, shown=(), given=items, read_below=(), codes=())
+        assert one.read_chars == read
+
+
 def test_a_text_that_only_resembles_a_document_counts_for_nothing() -> None:
     assert all(one.read_chars == 0 for one in cover(shown=["The rent is due on Monday in flat 13, says clause 99."]))
 
