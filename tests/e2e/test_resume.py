@@ -18,14 +18,15 @@ import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.errors import ConfigError, DocumentError, TraceError
-from rlm_local.events import Event, Replied, RunEnded, RunResumed, SubCallDone, TurnTaken
+from rlm_local.events import Event, PageDone, Replied, RunEnded, RunResumed, SubCallDone, TurnTaken
 from rlm_local.limits import Limits
+from rlm_local.ports import Engine
 from rlm_local.prompts import load_profile
 from rlm_local.resume import check_unfinished, read_again, replay
 from rlm_local.runtime import Runtime
-from rlm_local.testing import ScriptedEngine
+from rlm_local.testing import AnsweringEngine, ScriptedEngine
 from rlm_local.trace import TraceWriter, Written, read_trace
-from rlm_local.types import Answer, Document, Request, Usage
+from rlm_local.types import Answer, Completion, Document, Request, Role, Usage
 
 pytestmark = pytest.mark.jail
 
@@ -80,7 +81,7 @@ class Cutting:
         self._writer.write(event)
 
 
-def runtime(engine: ScriptedEngine) -> Runtime:
+def runtime(engine: Engine) -> Runtime:
     card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
     return Runtime(card, load_profile("small"), engine, "0" * 64)
 
@@ -101,7 +102,7 @@ async def ask(
         return await runtime(engine).ask(request, Cutting(writer, comes_to))
 
 
-async def go_on(engine: ScriptedEngine, trace: Path, *paths: str) -> Answer:
+async def go_on(engine: Engine, trace: Path, *paths: str) -> Answer:
     read = read_trace(trace)
     again = read_again(read, paths)
     with TraceWriter(trace, behind=Written(len(read.events), read.whole_bytes, read.times_s[-1])) as writer:
@@ -185,3 +186,86 @@ async def test_what_comes_out_otherwise_in_a_replay_is_named(nsjail: None, tmp_p
     found = await replay(read_again(read_trace(trace)))
     assert found[0].startswith("turn_taken (node 0 number 1).turn.result.stdout: was '")
     assert len(found) == 1  # the rest was said of what was printed then
+
+
+LINES = [f"line {number}: {'late' if number % 3 == 0 else 'on time'}" for number in range(5_000)]
+SORT = (
+    "```repl\n"
+    "labels = llm_classify(context.splitlines(), ['late', 'on time'])\n"
+    "late = sum(label == 'late' for label in labels)\n"
+    "left = LIMITS['calls']\n"
+    "print(late, left)\n"
+    "```"
+)
+TELL = "```repl\nprint(late, left, LIMITS['calls'])\n```"
+
+
+def sorting(completion: Completion) -> str:
+    """Play root and sub-model: what is said depends on the request alone."""
+    last = completion.messages[-1].content
+    if completion.choices:
+        return "late" if last.endswith("late") else "on time"
+    worked = sum(message.role is Role.ASSISTANT for message in load_profile("small").worked)
+    turn = sum(message.role is Role.ASSISTANT for message in completion.messages) - worked
+    return (SORT, TELL, "FINAL_VAR(late)")[turn]
+
+
+async def sort_all(
+    trace: Path, document: Path, comes_to: Callable[[Event], bool] = lambda _: True
+) -> tuple[Answer, AnsweringEngine]:
+    document.write_text("\n".join(LINES))
+    limits = Limits(max_tokens=100_000_000, max_subcalls=20_000, wall_s=3_000.0, cell_s=600.0)
+    request = Request("How many are late?", (Document("log", document.read_text(), str(document)),), limits)
+    asked = AnsweringEngine(sorting, window_tokens=32_000)
+    with TraceWriter(trace) as writer:
+        return await runtime(asked).ask(request, Cutting(writer, comes_to)), asked
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+async def test_frames_of_a_typed_call_that_are_in_the_trace_are_not_asked_again(
+    nsjail: None, tmp_path: Path, frames: int
+) -> None:
+    whole, asked = await sort_all(tmp_path / "whole.jsonl", tmp_path / "log")
+    told = 0
+
+    def comes_to(event: Event) -> bool:
+        nonlocal told
+        told += isinstance(event, PageDone)
+        return told <= frames
+
+    trace = tmp_path / "run.jsonl"
+    with pytest.raises(Cut):
+        await sort_all(trace, tmp_path / "log", comes_to)
+    rest = AnsweringEngine(sorting, window_tokens=32_000)
+    answer = await go_on(rest, trace)
+    assert (answer.value, answer.read_share) == (whole.value, 1.0)
+    assert answer.value == len(LINES[::3])
+    paid = [event for event in read_trace(trace).events if isinstance(event, PageDone)]
+    assert [len(event.page.items) for event in paid] == [2_048, 2_048, 905]  # with the header of the document
+    # The frames that are left, two turns, and what the classification learns from.
+    items = sum(len(event.page.items) for event in paid[frames:])
+    assert items + 2 <= rest.count < items + 20 <= asked.count + 20 - 2_048 * frames
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_a_cell_that_made_typed_calls_has_its_values_and_its_limits_again(
+    nsjail: None, tmp_path: Path, *, is_whole: bool
+) -> None:
+    trace = tmp_path / "run.jsonl"
+    if is_whole:
+        await sort_all(trace, tmp_path / "log")
+    else:
+        with pytest.raises(Cut):
+            await sort_all(
+                trace, tmp_path / "log", lambda event: not (isinstance(event, TurnTaken) and event.number == 2)
+            )
+    assert await replay(read_again(read_trace(trace))) == []
+    if not is_whole:
+        rest = AnsweringEngine(sorting, window_tokens=32_000)
+        answer = await go_on(rest, trace)
+        assert (answer.value, rest.count) == (len(LINES[::3]), 1)
+        (told,) = [one for one in read_trace(trace).events if isinstance(one, TurnTaken) and one.number == 2]
+        assert told.turn.result is not None
+        late, left, left_now = map(int, told.turn.result.stdout.split())
+        assert (late, left) == (len(LINES[::3]), 20_000)
+        assert left_now == 20_000 - answer.subcalls
