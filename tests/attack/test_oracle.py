@@ -10,7 +10,7 @@ import pytest
 from rlm_local.attack.canaries import Canaries
 from rlm_local.attack.oracle import Heard, agrees, breaches
 from rlm_local.attack.payloads import Payload
-from rlm_local.types import CellResult, CellStatus, Final
+from rlm_local.types import CallForm, CellResult, CellStatus, Final
 
 SECRET = "canary0123456789"
 PAYLOAD = Payload("one", "group", "aim", "line = 1\nraise OSError('P' 'WN')  # PWN\n")
@@ -82,8 +82,8 @@ def test_bits_that_arrive_are_told_from_noise() -> None:
 
 async def test_sub_calls_end_as_a_runs_do() -> None:
     way = Heard()
-    answered = await way.query(["x"] * 60)
-    refused = await way.query(["y"] * 10)
+    answered = await way.query(["x"] * 60, CallForm())
+    refused = await way.query(["y"] * 10, CallForm())
     assert [call.refused for call in answered] == [""] * 60
     assert ["spent" in call.refused for call in refused] == [False] * 4 + [True] * 6
     assert way.prompts == ["x"] * 60 + ["y"] * 10
