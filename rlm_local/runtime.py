@@ -67,7 +67,7 @@ class Runtime:
         async with await JailSession.start(corpus, request.limits, notes=notes, jails=source) as repl:
             # After the jail: a run that cannot begin leaves no trace.
             if past is None:
-                recorder.write(self.started(request))
+                recorder.write(self.started(request, sampling))
             elif not past.redo:
                 recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
                 cells = [(cell.code, cell.result) for cell in past.cells(ROOT)]
@@ -83,7 +83,7 @@ class Runtime:
                 past=past,
             )
 
-    def started(self, request: Request) -> RunStarted:
+    def started(self, request: Request, sampling: Sampling | None = None) -> RunStarted:
         """Return the first event of a request's run."""
         return RunStarted(
             question=request.question,
@@ -91,7 +91,7 @@ class Runtime:
             weights_sha256=self.weights_sha256,
             profile=self.profile.name,
             prompts_sha256=self.profile.sha256,
-            sampling=self.card.sampling,
+            sampling=sampling or self.card.sampling,
             documents=tuple(_info(document) for document in request.documents),
             limits=request.limits,
             grammar=request.grammar,
