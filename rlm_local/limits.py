@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rlm_local.errors import ConfigError
 
 MIB = 1 << 20
+MAX_DEPTH = 4  # each level has jails of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,10 @@ class Limits:
     max_turns: int = 12  # root turns; the last one may only answer
     max_subcalls: int = 64  # llm_query calls in the whole run; each item of a batch counts
     max_tokens: int = 200_000  # prompt + completion tokens of the whole run, cached ones included
+    max_prompt_tokens: int | None = None  # of those, if they have a bound of their own
+    max_completion_tokens: int | None = None
+    max_depth: int = 1  # levels below the root; a question to the last one is a plain sub-call
+    max_concurrency: int = 64  # requests to the engine at one time, in the whole run
     wall_s: float = 600.0  # the whole run, wall clock
     cell_s: float = 60.0  # one cell, wall clock without the time spent waiting for sub-calls
     cell_cpu_s: float = 60.0  # one cell, processor time
@@ -32,6 +37,14 @@ class Limits:
             value = getattr(self, name)
             if value < 1:
                 raise ConfigError(f"{name} is {value}, but must be at least 1")
+        for name in ("max_prompt_tokens", "max_completion_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}, but must be at least 1")
+        if not 1 <= self.max_depth <= MAX_DEPTH:
+            raise ConfigError(f"max_depth is {self.max_depth}, but must be 1..{MAX_DEPTH}")
+        if self.max_concurrency < 1:
+            raise ConfigError(f"max_concurrency is {self.max_concurrency}, but must be at least 1")
         if self.max_subcalls < 0:
             raise ConfigError(f"max_subcalls is {self.max_subcalls}, but must be 0 or more")
         for name in ("wall_s", "cell_s", "cell_cpu_s"):

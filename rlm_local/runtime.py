@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -14,19 +15,20 @@ from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
-from rlm_local.controller import Ports, run_node
-from rlm_local.documents import cite, join
+from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
+from rlm_local.documents import cite, coverage, join
 from rlm_local.engine.launch import launch_llama
 from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.errors import ConfigError
-from rlm_local.events import DocumentInfo, RunStarted
-from rlm_local.jail import JailPool, JailSession, nsjail_binary
+from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
+from rlm_local.jail import Checkpoint, JailPool, JailSession, nsjail_binary
 from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
 from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Sampling
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
+DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
 JAILS_AHEAD = 1  # 9 MiB each
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
@@ -43,12 +45,19 @@ class Runtime:
     jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
 
     async def ask(
-        self, request: Request, recorder: Recorder, *, scope: str = "", sampling: Sampling | None = None
+        self,
+        request: Request,
+        recorder: Recorder,
+        *,
+        scope: str = "",
+        sampling: Sampling | None = None,
+        past: Past | None = None,
     ) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
         scope: runs of different scopes share nothing that the engine has computed.
         sampling: of the root's turns, in place of the card's.
+        past: what of this request's run is known already; see rlm_local.resume.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
@@ -57,29 +66,51 @@ class Runtime:
         notes = {"question": request.question}
         async with await JailSession.start(corpus, request.limits, notes=notes, jails=source) as repl:
             # After the jail: a run that cannot begin leaves no trace.
-            recorder.write(self._started(request))
+            if past is None:
+                recorder.write(self.started(request, sampling))
+            elif not past.redo:
+                recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
+                cells = [(cell.code, cell.result) for cell in past.cells(ROOT)]
+                await repl.restore(Checkpoint.of_results(cells, request.limits))
             return await run_node(
                 request,
                 corpus,
-                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder),
+                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder, _open_child),
                 self.profile,
                 sampling=sampling or self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
+                cover=partial(coverage, corpus),
+                past=past,
             )
 
-    def _started(self, request: Request) -> RunStarted:
+    def started(self, request: Request, sampling: Sampling | None = None) -> RunStarted:
+        """Return the first event of a request's run."""
         return RunStarted(
             question=request.question,
             model=self.card.name,
             weights_sha256=self.weights_sha256,
             profile=self.profile.name,
+            prompts_sha256=self.profile.sha256,
+            sampling=sampling or self.card.sampling,
             documents=tuple(_info(document) for document in request.documents),
             limits=request.limits,
             grammar=request.grammar,
             answer_schema=request.answer_schema,
-            window_tokens=self.engine.info.window_tokens,
+            require_coverage=request.require_coverage,
+            engine=self.engine.info,
             version=__version__,
         )
+
+
+@asynccontextmanager
+async def _open_child(request: Request, corpus: Corpus | None, cells: Sequence[PastCell]) -> AsyncIterator[Opened]:
+    """See controller.tree.OpenChild."""
+    own = join(request.documents) if corpus is None else corpus
+    async with await JailSession.start(own, request.limits, notes={"question": request.question}) as repl:
+        if cells:
+            results = [(cell.code, cell.result) for cell in cells]
+            await repl.restore(Checkpoint.of_results(results, request.limits))
+        yield Opened(own, repl, partial(cite, corpus=own, question=request.question), partial(coverage, own))
 
 
 def require_room(corpus: Corpus, available: int) -> None:
@@ -127,6 +158,16 @@ class Plan:
     log: Path | None = None  # for the words of the engine's process
 
 
+def profile_of(card: Card) -> Profile:
+    """Return what a card's models are told, and held to."""
+    return replace(load_profile(card.profile, card.protocol), imports=card.imports)
+
+
+def default_depth(profile: Profile) -> int:
+    """Return the levels below the root where nobody says otherwise."""
+    return DEFAULT_DEPTH[profile.name.partition("/")[0]]
+
+
 def default_window_tokens(card: Card) -> int:
     """Return prompt + completion of one request where nobody says otherwise."""
     return min(DEFAULT_WINDOW_TOKENS, card.context_tokens)
@@ -161,7 +202,7 @@ def plan_runtime(
         nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
-    profile = replace(load_profile(card.profile, card.protocol), imports=card.imports)
+    profile = profile_of(card)
     return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log())
 
 
@@ -197,6 +238,10 @@ async def open_runtime(
         yield runtime
 
 
+def text_sha256(text: str) -> str:
+    """Return the digest by which a trace knows a document's text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def _info(document: Document) -> DocumentInfo:
-    digest = hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).hexdigest()
-    return DocumentInfo(document.name, len(document.text), digest)
+    return DocumentInfo(document.name, len(document.text), text_sha256(document.text), document.path)

@@ -27,6 +27,7 @@ class StopReason(StrEnum):
     TOKEN_LIMIT = "token_limit"
     TIME_LIMIT = "time_limit"
     WINDOW_LIMIT = "window_limit"  # the root's own conversation no longer fits the model's window
+    NO_PROGRESS = "no_progress"  # it went round in a circle, was told so, and went on
     CANCELLED = "cancelled"
 
 
@@ -80,6 +81,7 @@ class Document:
 
     name: str
     text: str
+    path: str = ""  # absolute, of the file that it was read from; empty for what was no file
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,13 @@ class Usage:
             self.completion_tokens + other.completion_tokens,
         )
 
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt_tokens - other.prompt_tokens,
+            self.cached_tokens - other.cached_tokens,
+            self.completion_tokens - other.completion_tokens,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -153,12 +162,13 @@ class Completion:
     max_tokens: int
     sampling: Sampling = Sampling()
     grammar: str | None = None  # in the dialect that the engine names (EngineInfo.grammar_dialect)
+    scope: str = ""  # requests of different scopes share nothing that was computed
+    depth: int = 0  # levels below the root of the run; where two wait, the deeper goes first
     close_at_limit: bool = False  # max_tokens ends a sentence of what holds the reply; only where EngineInfo.can_close
     # At most one of these and `grammar` holds a reply.
     choices: tuple[str, ...] = ()  # the reply is one of them, with the probability of each where it can be scored
     regex: str = ""
     json_schema: str = ""  # as JSON text
-    scope: str = ""  # requests of different scopes share nothing that was computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +188,7 @@ class EngineInfo:
     window_tokens: int  # prompt + completion of one request
     grammar_dialect: str  # "lark" (llguidance); others come with other engines
     can_close: bool = False  # serves Completion.close_at_limit
+    tells_spent: bool = False  # of a request that was cancelled, and knows scope and depth
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +253,21 @@ class SubCall:
     refused: str = ""  # one sentence, when there is no answer (budget, window, a reply that was cut)
     typed: bool = False  # the cell gets `value` and not the answer's text
     value: JsonValue = None
+    node: str = ""  # the child that worked on it; empty for a plain call
 
     @property
     def result(self) -> JsonValue:
         """What the cell gets."""
         return self.value if self.typed else self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class ChildAsk:
+    """A question that a cell gives to a child: over spans of its own documents, over a text, or over all it has."""
+
+    question: str
+    spans: tuple[Span, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +319,8 @@ class CellResult:
     error: str = ""  # the traceback as Python prints it, cell lines only
     spans: tuple[Span, ...] = ()  # passages that search() printed, bounds checked by the host
     subcalls: tuple[SubCall, ...] = ()
+    pages: tuple[Page, ...] = ()  # of its typed calls, a frame each
+    facts: JsonValue = None  # variables that it found as they then were, by name
     final: Final | None = None  # the cell called FINAL / FINAL_VAR, or set answer["ready"]
     elapsed_s: float = 0.0
 
@@ -314,6 +337,34 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Characters start..end (end exclusive) of a document."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentCoverage:
+    """Who has read which characters of a document: each of them stands in one of the four."""
+
+    document: str  # its name
+    chars: int
+    printed: tuple[Stretch, ...] = ()  # shown to the root
+    given: tuple[Stretch, ...] = ()  # to a sub-model, and not printed
+    searched: tuple[Stretch, ...] = ()  # by code only
+    untouched: tuple[Stretch, ...] = ()
+
+    @property
+    def read_chars(self) -> int:
+        """Characters that a model has read."""
+        return sum(map(len, (*self.printed, *self.given)))
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """What a run comes back with, confirmed or not."""
 
@@ -326,6 +377,14 @@ class Answer:
     subcalls: int = 0
     turns: int = 0
     wall_s: float = 0.0
+    remembered: int = 0  # requests that were answered from memory, at no cost
+    coverage: tuple[DocumentCoverage, ...] = ()  # of each document
+
+    @property
+    def read_share(self) -> float:
+        """Share of all characters that a model has read; 1 where there are none."""
+        chars = sum(one.chars for one in self.coverage)
+        return sum(one.read_chars for one in self.coverage) / chars if chars else 1.0
 
     @property
     def text(self) -> str:
@@ -351,3 +410,4 @@ class Request:
     limits: Limits = field(default_factory=Limits)
     grammar: GrammarMode = DEFAULT_GRAMMAR
     answer_schema: JsonValue = None  # a JSON schema that the answer must keep; None for any answer
+    require_coverage: float = 0.0  # share of all characters that models must have read for a confirmed answer

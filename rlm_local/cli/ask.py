@@ -2,36 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
-from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.grammar import read_schema
-from rlm_local.cli.streams import Patient, is_unicode, write_result
-from rlm_local.cli.view import Tee, open_view
+from rlm_local.cli.running import run_and_tell
+from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
-from rlm_local.errors import ConfigError, RlmError, TraceError
+from rlm_local.errors import ConfigError, TraceError
 from rlm_local.limits import Limits
-from rlm_local.runtime import Plan, plan_runtime, start_runtime
-from rlm_local.trace import TraceWriter, default_path, summary_lines, visible
-from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request
+from rlm_local.runtime import default_depth, plan_runtime
+from rlm_local.trace import TraceWriter, default_path, visible
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request
 
-UNCONFIRMED = 3
 DEFAULTS = Limits()
 _OPTION_BY_FIELD = {
     "max_turns": "--max-turns",
     "wall_s": "--max-seconds",
     "max_tokens": "--max-tokens",
     "max_subcalls": "--max-subcalls",
+    "max_prompt_tokens": "--max-prompt-tokens",
+    "max_completion_tokens": "--max-completion-tokens",
+    "max_depth": "--max-depth",
+    "max_concurrency": "--max-concurrency",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 
@@ -46,6 +46,14 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     "--max-tokens", type=int, default=DEFAULTS.max_tokens, show_default=True, help="Prompt and completion tokens."
 )
 @click.option("--max-subcalls", type=int, default=DEFAULTS.max_subcalls, show_default=True, help="llm_query calls.")
+@click.option("--max-prompt-tokens", type=int, default=None, help="Of --max-tokens, those that prompts may take.")
+@click.option("--max-completion-tokens", type=int, default=None, help="Of --max-tokens, those that may be written.")
+@click.option(
+    "--max-depth", type=int, default=None, help="Levels below the root; default: 1 for small models, 2 for large ones."
+)
+@click.option(
+    "--max-concurrency", type=int, default=DEFAULTS.max_concurrency, show_default=True, help="Requests at one time."
+)
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
 @click.option(
     "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
@@ -58,6 +66,13 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     help="What the token mask holds a turn to: nothing, one closed block or answer, or a block that compiles.",
 )
 @click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
+@click.option(
+    "--require-coverage",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.0,
+    metavar="SHARE",
+    help="Of all characters, what models must have read for a confirmed answer, as 0.95.",
+)
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -70,10 +85,15 @@ def ask(
     max_seconds: float,
     max_tokens: int,
     max_subcalls: int,
+    max_prompt_tokens: int | None,
+    max_completion_tokens: int | None,
+    max_depth: int | None,
+    max_concurrency: int,
     window: int | None,
     kv_tokens: int | None,
     grammar: str,
     schema: str | None,
+    require_coverage: float,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -88,10 +108,21 @@ def ask(
         raise ConfigError("the question is empty")
     if not paths:
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
-    limits = _limits(max_turns=max_turns, wall_s=max_seconds, max_tokens=max_tokens, max_subcalls=max_subcalls)
+    limits = _limits(
+        max_turns=max_turns,
+        wall_s=max_seconds,
+        max_tokens=max_tokens,
+        max_subcalls=max_subcalls,
+        max_prompt_tokens=max_prompt_tokens,
+        max_completion_tokens=max_completion_tokens,
+        max_depth=DEFAULTS.max_depth if max_depth is None else max_depth,
+        max_concurrency=max_concurrency,
+    )
     answer_type = read_schema(schema)
     where = home()
     plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens)
+    if max_depth is None:
+        limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)
     # Last, because it may wait for somebody who types.
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
@@ -99,50 +130,14 @@ def ask(
     for warning in loaded.warnings:
         notes.write(f"warning: {visible(warning)}\n")
     request = Request(
-        _text(question), loaded.documents, limits, GrammarMode(grammar), answer_type.schema if answer_type else None
+        _text(question),
+        loaded.documents,
+        limits,
+        GrammarMode(grammar),
+        answer_type.schema if answer_type else None,
+        require_coverage,
     )
-    try:
-        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet))
-    except Ended as ended:
-        kept = f"; trace: {writer.path}" if writer.path.exists() else ""
-        notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
-        return ended.exit_code
-    except RlmError:
-        if writer.path.exists() and not quiet:
-            notes.write(f"trace: {writer.path}\n")
-        raise
-    _write_answer(answer, writer.path, as_json=as_json)
-    if not quiet:
-        notes.write("\n".join(["", *summary_lines(answer), f"trace: {writer.path}", ""]))
-    return 0 if answer.confirmed else UNCONFIRMED
-
-
-def as_object(answer: Answer, trace: Path) -> dict[str, object]:
-    """Return the answer as `--json` prints it."""
-    return {
-        "answer": answer.value,
-        "stop": answer.stop.value,
-        "confirmed": answer.confirmed,
-        "reason": answer.reason,
-        "citations": [asdict(citation) for citation in answer.citations],
-        "usage": {
-            **asdict(answer.usage),
-            "subcalls": answer.subcalls,
-            "turns": answer.turns,
-            "wall_s": round(answer.wall_s, 3),
-        },
-        "trace": str(trace),
-    }
-
-
-async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool) -> Answer:
-    """Run the request. Raises Ended for a signal, however far the run has come."""
-    # The view only now, when no signal can fall between its beginning and its end: it hides the cursor.
-    with ended_by_signals(), writer, open_view(quiet=quiet) as view:
-        async with start_runtime(plan, runs=1) as runtime:
-            for warning in runtime.warnings:
-                view.note(f"warning: {visible(warning)}")
-            return await runtime.ask(request, Tee(writer, view))
+    return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
 
 
 def _text(argument: str) -> str:
@@ -150,7 +145,7 @@ def _text(argument: str) -> str:
     return os.fsencode(argument).decode("utf-8", "replace").strip()
 
 
-def _limits(**fields: float) -> Limits:
+def _limits(**fields: float | None) -> Limits:
     """Return the limits; what is wrong with them is told in the names of the options."""
     try:
         return Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
@@ -166,13 +161,3 @@ def _writer(named: Path | None, usual: Path) -> TraceWriter:
         if named is None:
             raise
         raise ConfigError(str(error), hint=error.hint) from error
-
-
-def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:
-    if as_json:
-        text = json.dumps(as_object(answer, trace), ensure_ascii=sys.stdout.isatty() or not is_unicode(sys.stdout))
-    elif answer.value is None:
-        return
-    else:
-        text = visible(answer.text) if sys.stdout.isatty() else answer.text
-    write_result(text, kept=f"`rlm-local trace show {trace}` tells it again")

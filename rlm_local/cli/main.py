@@ -15,6 +15,7 @@ from rlm_local.cli.grammar import grammar
 from rlm_local.cli.keys import keys
 from rlm_local.cli.models_list import list_models
 from rlm_local.cli.pull import pull
+from rlm_local.cli.resume import resume
 from rlm_local.cli.rm import rm
 from rlm_local.cli.serve import serve
 from rlm_local.cli.show import show
@@ -40,6 +41,7 @@ def cli() -> None:
 
 for command in (
     ask,
+    resume,
     serve,
     keys,
     classify,

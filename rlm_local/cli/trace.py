@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -9,7 +10,19 @@ import click
 
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
-from rlm_local.trace import encode_event, read_trace, run_lines
+from rlm_local.resume import read_again, replay
+from rlm_local.trace import Trace, encode_event, read_trace, run_lines, visible
+
+DIFFERENT = 1
+
+
+def existing_trace(file: Path) -> Trace:
+    """Read a trace. Raises ConfigError, with where traces are, when there is no such file."""
+    if not file.exists():
+        raise ConfigError(
+            f"{file} does not exist", hint=f"traces are kept in {home().traces}, unless --trace-dir said so"
+        )
+    return read_trace(file)
 
 
 @click.group()
@@ -22,11 +35,7 @@ def trace() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one object: started_at, truncated, events with times.")
 def show(file: Path, *, as_json: bool) -> None:
     """Draw a run again from its trace FILE."""
-    if not file.exists():
-        raise ConfigError(
-            f"{file} does not exist", hint=f"traces are kept in {home().traces}, unless --trace-dir said so"
-        )
-    run = read_trace(file)
+    run = existing_trace(file)
     if as_json:
         events = [{"t": seconds, **encode_event(event)} for seconds, event in zip(run.times_s, run.events, strict=True)]
         click.echo(json.dumps({"started_at": run.started_at.isoformat(), "truncated": run.truncated, "events": events}))
@@ -35,3 +44,20 @@ def show(file: Path, *, as_json: bool) -> None:
         click.echo(line)
     if run.truncated:
         click.echo(f"warning: the last line of {file} was cut off; what it told is lost", err=True)
+
+
+@trace.command("replay")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+def replay_command(file: Path, paths: tuple[str, ...]) -> int:
+    """Go through the run of the trace FILE again without an engine, and compare.
+
+    Its code runs in a real jail over the same documents (PATH: those that are now elsewhere); what the engine said
+    is taken from the trace. Prints every difference from what the trace tells. Exit code 0 for none, 1 for any.
+    """
+    found = asyncio.run(replay(read_again(existing_trace(file), paths)))
+    for line in found:
+        click.echo(visible(line))
+    if not found:
+        click.echo("the same events")
+    return DIFFERENT if found else 0

@@ -17,7 +17,23 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from rlm_local.cli.streams import Patient
-from rlm_local.events import Event, PageDone, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    ROOT,
+    Abandoned,
+    Event,
+    NodeEnded,
+    NodeStarted,
+    PageDone,
+    Replied,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.ports import Recorder
 from rlm_local.trace import event_lines
 
@@ -148,25 +164,31 @@ def _lines(event: Event) -> list[str]:
 def _status(event: Event) -> str | None:
     """Return what goes on after an event, "" for nothing, None for the same as before."""
     match event:
-        case RunStarted():
+        case RunStarted() | RunResumed():
             return "starting"
+        case NodeStarted():
+            return f"child {event.node} begins"
         case TurnStarted():
-            return f"turn {event.number}: the model writes"
+            return f"{_whose(event.node)}turn {event.number}: the model writes"
         case TurnWritten():
-            return f"turn {event.number}: its code runs"
-        case SubCallDone() | PageDone():
+            return f"{_whose(event.node)}turn {event.number}: its code runs"
+        case SubCallDone() | PageDone() | NodeEnded() | Replied() | Abandoned() | TokensCounted():
             return None
         case TurnTaken() | RunEnded():
             return ""
 
 
+def _whose(node: str) -> str:
+    return "" if node == ROOT else f"child {node}, "
+
+
 def _style(event: Event, line: str) -> str:
     match event:
-        case RunStarted() | TurnStarted():
+        case RunStarted() | RunResumed() | NodeStarted() | TurnStarted():
             return "bold"
         case TurnWritten() if line.startswith("  │"):
             return "cyan"
-        case SubCallDone() | PageDone():
+        case SubCallDone() | PageDone() | NodeEnded():
             return "magenta"
         case TurnTaken():
             return "dim"

@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from rlm_local.limits import Limits
 from rlm_local.types import StopReason, Usage
 
 
-class Budget:
-    """Counts turns, sub-calls, tokens and seconds of a whole run against its Limits.
+@dataclass(frozen=True, slots=True)
+class _Room:
+    total_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
 
-    Tokens are reserved before a call and settled after it, so calls that run side by side cannot
-    overspend together. `now` is a monotonic clock in seconds.
+
+class Budget:
+    """Counts turns, sub-calls, tokens and seconds of one node against its Limits, and of its tree against all above.
+
+    Tokens and sub-calls are reserved before a call and settled after it, at every level or at none, so calls that
+    run side by side cannot overspend together. `now` is a monotonic clock in seconds; a child has its parent's.
     """
 
-    def __init__(self, limits: Limits, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limits: Limits, *, parent: Budget | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self.limits = limits
-        self.usage = Usage()
-        self.turns = 0
-        self.subcalls = 0
-        self._reserved_tokens = 0
-        self._now = now
-        self._started = now()
+        self.usage = Usage()  # of the node and all below it
+        self.turns = 0  # of the node alone
+        self.subcalls = 0  # of the node and all below it
+        self.remembered = 0  # requests of the same that were answered from memory
+        self.kept_tokens = 0  # what calls and children may not touch, so that this node can still answer
+        self.parent = parent
+        self.reserved = Usage()  # for calls that are under way
+        self.now: Callable[[], float] = parent.now if parent else now
+        self._started = self.now()
+        # Held by each request to the engine: at most `max_concurrency` in the whole tree.
+        self.slot: asyncio.Semaphore = parent.slot if parent else asyncio.Semaphore(limits.max_concurrency)
 
     @property
     def elapsed_s(self) -> float:
-        return self._now() - self._started
+        return self.now() - self._started
 
     @property
     def remaining_s(self) -> float:
-        """Seconds until the run must end; 0 when it should have."""
+        """Seconds until the node must end; 0 when it should have."""
         return max(0.0, self.limits.wall_s - self.elapsed_s)
 
     @property
     def remaining_tokens(self) -> int:
-        """Tokens that are neither spent nor promised."""
-        return self.limits.max_tokens - self.usage.total_tokens - self._reserved_tokens
+        """Tokens of any kind that are neither spent nor promised, here and above."""
+        return min(self._room(level).total_tokens for level in self._line())
 
     @property
     def remaining_turns(self) -> int:
@@ -45,26 +61,82 @@ class Budget:
 
     @property
     def remaining_subcalls(self) -> int:
-        return self.limits.max_subcalls - self.subcalls
+        return min(level.limits.max_subcalls - level.subcalls for level in self._line())
 
     def exhausted(self) -> StopReason | None:
         """Return which limit leaves no room for another turn, or None."""
         if self.remaining_s <= 0:
             return StopReason.TIME_LIMIT
-        if self.remaining_tokens <= 0:
+        if self.remaining_tokens <= 0 or not self._fits(Usage(1, 0, 1), keeping=False):
             return StopReason.TOKEN_LIMIT
         if self.remaining_turns <= 0:
             return StopReason.TURN_LIMIT
         return None
 
-    def reserve(self, tokens: int, *, leaving: int = 0) -> bool:
-        """Set `tokens` aside for a call that is about to start; False when that would leave fewer than `leaving`."""
-        if tokens + leaving > self.remaining_tokens:
-            return False
-        self._reserved_tokens += tokens
+    def reserve_turn(self, prompt_tokens: int, completion_tokens: int) -> Usage | None:
+        """Set tokens aside for a turn of this node that is about to start; None when there are not as many."""
+        return self._reserve(Usage(prompt_tokens, 0, completion_tokens), keeping=False)
+
+    def reserve_call(self, prompt_tokens: int, completion_tokens: int) -> Usage | None:
+        """Set tokens aside for a sub-call, and count it; None when that would leave a node above too few to answer."""
+        if self.remaining_subcalls <= 0:
+            return None
+        reserved = self._reserve(Usage(prompt_tokens, 0, completion_tokens), keeping=True)
+        if reserved is not None:
+            for level in self._line():
+                level.subcalls += 1
+        return reserved
+
+    def settle(self, reserved: Usage, used: Usage) -> None:
+        """Give back a reservation and book what the call really used."""
+        for level in self._line():
+            level.reserved = level.reserved - reserved
+            level.usage += used
+
+    def book(self, subcalls: int, used: Usage, remembered: int = 0) -> None:
+        """Book what was spent without a reservation: in the past of this run."""
+        for level in self._line():
+            level.subcalls += subcalls
+            level.usage += used
+            level.remembered += remembered
+
+    def left_for_calls(self) -> int:
+        """Return the tokens that a sub-call may still take."""
+        return max(0, min(self._room(level).total_tokens - level.kept_tokens for level in self._line()))
+
+    def _reserve(self, wanted: Usage, *, keeping: bool) -> Usage | None:
+        if not self._fits(wanted, keeping=keeping):
+            return None
+        for level in self._line():
+            level.reserved += wanted
+        return wanted
+
+    def _fits(self, wanted: Usage, *, keeping: bool) -> bool:
+        for level in self._line():
+            room = self._room(level)
+            kept = level.kept_tokens if keeping or level is not self else 0
+            if (
+                wanted.total_tokens + kept > room.total_tokens
+                or wanted.prompt_tokens > room.prompt_tokens
+                or wanted.completion_tokens > room.completion_tokens
+            ):
+                return False
         return True
 
-    def settle(self, reserved: int, used: Usage) -> None:
-        """Give back a reservation and book what the call really used."""
-        self._reserved_tokens -= reserved
-        self.usage += used
+    def _line(self) -> Iterator[Budget]:
+        level: Budget | None = self
+        while level is not None:
+            yield level
+            level = level.parent
+
+    @staticmethod
+    def _room(level: Budget) -> _Room:
+        """Return what of one level's tokens is neither spent nor promised."""
+        limits, gone = level.limits, level.usage + level.reserved
+        total = limits.max_tokens - gone.total_tokens
+        prompt, completion = limits.max_prompt_tokens, limits.max_completion_tokens
+        return _Room(
+            total,
+            total if prompt is None else prompt - gone.prompt_tokens,
+            total if completion is None else completion - gone.completion_tokens,
+        )

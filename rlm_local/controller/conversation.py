@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable, Iterator
 
 from rlm_local.calls.caller import MESSAGE_TOKENS, TEMPLATE_TOKENS
 from rlm_local.controller.finish import printed_by
@@ -12,9 +13,10 @@ from rlm_local.controller.recurse import subcall_window
 from rlm_local.errors import ConfigError
 from rlm_local.ports import Engine
 from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
-from rlm_local.types import Corpus, Malformed, Message, Request, Role, Turn
+from rlm_local.types import Corpus, Malformed, Message, Page, Request, Role, Turn
 
 NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
+READ_CHARS = 1 << 20  # of a cell's typed calls, kept for the search for citations
 SAMPLE_CHARS = 4_000  # of the documents, to tell characters from tokens
 
 
@@ -36,6 +38,20 @@ async def situate(engine: Engine, profile: Profile, request: Request, corpus: Co
     )
 
 
+def _items_read(page: Page) -> list[str]:
+    """Return the items of a frame that a sub-model has read; those of llm_reduce are one text."""
+    failed = {failure.item for failure in page.failures} if len(page.values) == len(page.items) else set()
+    return [item for at, item in enumerate(page.items) if at not in failed]
+
+
+def _within(chars: int, texts: Iterable[str]) -> Iterator[str]:
+    """Yield the texts that fit so many characters together."""
+    for text in texts:
+        if len(text) <= chars:
+            chars -= len(text)
+            yield text
+
+
 class Conversation:
     """Messages that only grow.
 
@@ -53,6 +69,8 @@ class Conversation:
         self.output_tokens = 0  # the longest output that an observation will show
         self.printed: list[str] = []
         self.read: list[str] = []
+        self.shown: list[str] = []  # outputs as the root was shown them
+        self.given: list[str] = []  # prompts of sub-calls
 
     async def open(self, situation: Situation) -> None:
         """Say the rules, the worked turns and the question. No output will take over a quarter of the window."""
@@ -88,7 +106,12 @@ class Conversation:
         elif turn.result is not None:
             output = observe(turn.result, max_chars=self._output_chars)
             self.printed.append(printed_by(turn.result, self._question))
-            self.read += [call.prompt for call in turn.result.subcalls if not call.refused]
+            asked = [call.prompt for call in turn.result.subcalls if not call.refused and not call.node]
+            self.shown.append(output)
+            self.given += asked
+            self.given += [item for page in turn.result.pages for item in _items_read(page)]
+            self.read += asked
+            self.read += _within(READ_CHARS, (item for page in turn.result.pages for item in page.items))
             self.read.append(self.printed[-1])
         else:
             output = "(the answer was not accepted)"

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
 
 from rlm_local.calls import ReplyForm, TypedCalls, form_of
 from rlm_local.calls.caller import TEMPLATE_TOKENS, RefusedError, UnreadableError
 from rlm_local.controller.budget import Budget
+from rlm_local.controller.record import CallRecord
 from rlm_local.errors import EngineRefused
-from rlm_local.ports import BadCall, Engine
+from rlm_local.events import Spent
+from rlm_local.ports import BadCall, CallCancelled, Engine
 from rlm_local.prompts import Profile, subcall_messages
-from rlm_local.types import CallForm, CallKind, Completion, JsonValue, Page, Reply, Sampling, SubCall, Usage, page_of
+from rlm_local.types import (
+    CallForm,
+    CallKind,
+    Completion,
+    JsonValue,
+    Reply,
+    Sampling,
+    SubCall,
+    Usage,
+    page_of,
+    page_subcalls,
+)
 
 CHARS_PER_TOKEN = 128  # the longest token of Qwen's vocabulary: a run of blanks
-READ_CHARS = 1 << 20  # of typed calls' items, kept for the search for citations
 
 
 def subcall_window(window_tokens: int, subcall_tokens: int, system_tokens: int) -> int:
@@ -23,82 +37,92 @@ def subcall_window(window_tokens: int, subcall_tokens: int, system_tokens: int) 
 
 
 class SubCalls:
-    """Answers llm_query and its relatives for one run. Implements ports.QueryHandler by being called.
+    """Answers llm_query and its relatives for one node. Implements ports.QueryHandler by being called.
 
-    prompt_tokens: the longest prompt; prompt_chars: the same in the documents' characters. overhead_tokens: what the
-    system message and the template add to each. on_done is told of each sub-call of llm_query as it ends, in the order
-    in which they end; on_page of the items of one frame of another call. leaving_tokens: what sub-calls may not touch,
-    so that the root can still answer; set before each cell.
+    items: the way to the engine of what typed calls ask. prompt_tokens: the longest prompt; prompt_chars: the same in
+    the documents' characters. overhead_tokens: what the system message and the template add to each. record: is told
+    of each sub-call of llm_query as it ends, in the order in which they end, and of each frame of another call; a
+    frame that it has from the past is not asked again.
     """
 
     def __init__(
         self,
         engine: Engine,
+        items: Engine,
         profile: Profile,
         budget: Budget,
         *,
         prompt_tokens: int,
         prompt_chars: int,
         overhead_tokens: int,
-        on_done: Callable[[SubCall], None],
-        on_page: Callable[[Page], None],
+        record: CallRecord,
     ) -> None:
         self._profile = profile
-        self._budget = _BudgetedCaller(engine, budget)
-        self._typed = TypedCalls(self._budget)
+        self._budget = budget
+        self._caller = _BudgetedCaller(engine, budget)
+        self._typed = TypedCalls(_BudgetedCaller(items, budget))
         self._prompt_tokens = prompt_tokens
         self._prompt_chars = prompt_chars
         self._overhead_tokens = overhead_tokens
-        self._on_done = on_done
-        self._on_page = on_page
-        self._read: list[str] = []
-        self._read_chars = 0
+        self._record = record
+        self._asked = 0  # in this turn
 
-    @property
-    def leaving_tokens(self) -> int:
-        return self._budget.leaving_tokens
+    def begin_turn(self) -> None:
+        """Number the calls that follow from 1."""
+        self._asked = 0
 
-    @leaving_tokens.setter
-    def leaving_tokens(self, tokens: int) -> None:
-        self._budget.leaving_tokens = tokens
+    def next_number(self) -> int:
+        """Return the number of a call in this turn that somebody else answers."""
+        self._asked += 1
+        return self._asked
 
     async def __call__(self, texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
         """Answer all texts, side by side, in the order given. Raises BadCall."""
         try:
             if form.kind is not CallKind.QUERY:
                 return await self._answer_page(texts, form)
-            shape = form_of(form.args, reply_tokens=self._budget.reply_tokens)
+            shape = form_of(form.args, reply_tokens=self._caller.reply_tokens)
+            first = self._asked + 1
+            self._asked += len(texts)
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(prompt, shape)) for prompt in texts]
+                tasks = [
+                    group.create_task(self._one(number, prompt, shape)) for number, prompt in enumerate(texts, first)
+                ]
         except ExceptionGroup as failed:  # whose fault it is must be told by type, as everywhere else
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
 
     def limits(self) -> JsonValue:
         """Return what a cell may still spend, as its variable LIMITS tells it."""
-        return self._budget.limits() | {"prompt_tokens": self._prompt_tokens, "prompt_characters": self._prompt_chars}
-
-    def take_read(self) -> list[str]:
-        """Return the items that typed calls have read since this was last asked, as far as they are kept."""
-        read, self._read, self._read_chars = self._read, [], 0
-        return read
+        return self._caller.limits() | {"prompt_tokens": self._prompt_tokens, "prompt_characters": self._prompt_chars}
 
     async def _answer_page(self, texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
-        subcalls = await self._typed(texts, form)
-        for text in texts:
-            if self._read_chars + len(text) <= READ_CHARS:
-                self._read.append(text)
-                self._read_chars += len(text)
-        self._on_page(page_of(texts, form, subcalls))
+        number = self.next_number()
+        past = self._record.past_page(texts, form)
+        if past is not None:
+            self._budget.book(past.spent.subcalls, past.spent.usage, past.spent.remembered)
+            self._record.page(number, past.page, past.spent)
+            return page_subcalls(past.page)
+        cost = _Cost()
+        before = _FRAME.set(cost)
+        try:
+            subcalls = await self._typed(texts, form)
+        except BaseException:
+            if cost.spent.subcalls:
+                self._record.abandoned(cost.spent.usage)
+            raise
+        finally:
+            _FRAME.reset(before)
+        self._record.page(number, page_of(texts, form, subcalls), cost.spent)
         return subcalls
 
-    async def _one(self, prompt: str, form: ReplyForm) -> SubCall:
+    async def _one(self, number: int, prompt: str, form: ReplyForm) -> SubCall:
         subcall = await self._answer(prompt, form)
-        self._on_done(subcall)
+        self._record.done(number, subcall)
         return subcall
 
     async def _answer(self, prompt: str, form: ReplyForm) -> SubCall:
-        engine = self._budget.engine
+        engine = self._caller.engine
         if len(prompt) > CHARS_PER_TOKEN * self._prompt_tokens:  # not worth counting: no text is so dense
             return _refused(prompt, f"the prompt has {len(prompt)} characters, far more than one llm_query holds")
         told = form.told(prompt)
@@ -114,7 +138,7 @@ class SubCalls:
         )
         usage = Usage()
         try:
-            reply = await self._budget.complete(completion, prompt_tokens=tokens + self._overhead_tokens)
+            reply = await self._caller.complete(completion, prompt_tokens=tokens + self._overhead_tokens)
             usage = reply.usage
             value = form.read(reply)
         except (RefusedError, EngineRefused) as error:
@@ -124,57 +148,77 @@ class SubCalls:
         return SubCall(prompt, reply.text if form.schema else str(value), usage, typed=bool(form.schema), value=value)
 
 
+@dataclass(slots=True)
+class _Cost:
+    """What a frame of a typed call has cost so far."""
+
+    spent: Spent = field(default_factory=Spent)
+
+    def add(self, used: Usage, *, remembered: bool) -> None:
+        so_far = self.spent
+        self.spent = Spent(so_far.subcalls + 1, so_far.usage + used, so_far.remembered + remembered)
+
+
+# Frames may be under way side by side: each call is booked to the one whose task, or whose task's task, has made it.
+_FRAME: ContextVar[_Cost | None] = ContextVar("frame", default=None)
+
+
 class _BudgetedCaller:
     """Makes completions within what the run may spend. Implements calls.Caller."""
 
     def __init__(self, engine: Engine, budget: Budget) -> None:
         self.engine = engine
         self._budget = budget
-        self.leaving_tokens = 0
 
     @property
     def reply_tokens(self) -> int:
         return self._budget.limits.subcall_tokens
 
-    @property
-    def _left(self) -> int:
-        return max(0, self._budget.remaining_tokens - self.leaving_tokens)
-
     def limits(self) -> dict[str, JsonValue]:
         return {
-            "calls": self._budget.remaining_subcalls,
-            "tokens": self._left,
+            "calls": max(0, self._budget.remaining_subcalls),
+            "tokens": self._budget.left_for_calls(),
             "seconds": int(self._budget.remaining_s),
         }
 
     def check_many(self, items: int, *, calls: int, prompt_tokens: int) -> None:
-        left = self._budget.remaining_subcalls
+        left = max(0, self._budget.remaining_subcalls)
         if calls > left:
             raise BadCall(
                 f"{items:,} items need {calls:,} sub-calls, but {left:,} of {self._budget.limits.max_subcalls:,} are "
                 "left; take fewer items, or work with code"
             )
-        if calls * prompt_tokens > self._left:
+        left = self._budget.left_for_calls()
+        if calls * prompt_tokens > left:
             raise BadCall(
                 f"{items:,} items need {calls:,} sub-calls of at least {prompt_tokens:,} tokens each, the instruction "
-                f"included, together {calls * prompt_tokens:,}, but {self._left:,} of this run are left; take fewer "
+                f"included, together {calls * prompt_tokens:,}, but {left:,} of this run are left; take fewer "
                 "items or examples"
             )
 
     async def complete(self, completion: Completion, *, prompt_tokens: int) -> Reply:
-        limits = self._budget.limits
-        if not self._budget.remaining_subcalls:
-            raise RefusedError(f"all {limits.max_subcalls} sub-calls of this run are used; work with code")
-        reserved = prompt_tokens + completion.max_tokens
-        if not self._budget.reserve(reserved, leaving=self.leaving_tokens):
-            raise RefusedError(f"the call may need {reserved} tokens, but only {self._left} of this run are left")
-        self._budget.subcalls += 1
-        used = Usage()
+        async with self._budget.slot:
+            if self._budget.remaining_subcalls <= 0:
+                most = self._budget.limits.max_subcalls
+                raise RefusedError(f"all {most} sub-calls of this run are used; work with code")
+            reserved = self._budget.reserve_call(prompt_tokens, completion.max_tokens)
+            if reserved is None:
+                wanted, left = prompt_tokens + completion.max_tokens, self._budget.left_for_calls()
+                raise RefusedError(f"the call may need {wanted} tokens, but only {left} of this run are left")
+            return await self._paid(completion, reserved)
+
+    async def _paid(self, completion: Completion, reserved: Usage) -> Reply:
+        used, remembered = Usage(), False
         try:
-            reply = await self.engine.complete(completion)
-            used = reply.usage
+            reply = await self.engine.complete(replace(completion, depth=completion.depth + 1))
+            used, remembered = reply.usage, reply.usage == Usage()
+        except CallCancelled as cancelled:
+            used = cancelled.usage
+            raise asyncio.CancelledError from None  # timeouts know no other kind
         finally:
             self._budget.settle(reserved, used)
+            if (frame := _FRAME.get()) is not None:
+                frame.add(used, remembered=remembered)
         return reply
 
 

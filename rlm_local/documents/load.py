@@ -83,7 +83,7 @@ class _Reader:
         if self._was_read(Path(path)):
             self.warnings.append(f"{_shown(path)} was given twice; it is read once")
             return
-        self._keep(_shown(path), _read_bytes(path))
+        self._keep(_shown(path), _read_bytes(path), path=path)
 
     def add_folder(self, path: str) -> None:
         folder = Path(path)
@@ -120,7 +120,7 @@ class _Reader:
             return kind.name
         if not data.strip():
             return "empty"
-        self._keep(entry.name, data)
+        self._keep(entry.name, data, path=str(entry.path))
         return ""
 
     def _was_read(self, path: Path) -> bool:
@@ -131,7 +131,7 @@ class _Reader:
         self._read.add(real)
         return False
 
-    def _keep(self, name: str, data: bytes) -> None:
+    def _keep(self, name: str, data: bytes, *, path: str = "") -> None:
         if kind := binary_kind(data):
             raise DocumentError(f"{name} is {kind.name}; {kind.repair}")
         decoded = decode(data)
@@ -152,7 +152,8 @@ class _Reader:
                 f"{name}: {count:,} invalid byte{'s' if count > 1 else ''} replaced by U+FFFD, "
                 f"the first at byte {decoded.first_replaced}"
             )
-        self.documents.append(Document(self._unique(name), decoded.text))
+        absolute = str(Path(path).absolute()) if path else ""
+        self.documents.append(Document(self._unique(name), decoded.text, absolute))
 
     def _unique(self, name: str) -> str:
         candidate, number = name, 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Self
+from uuid import uuid4
 
 import httpx
 
 from rlm_local.errors import EngineRefused, EngineUnavailable, WindowExceeded
+from rlm_local.ports import CallCancelled
 from rlm_local.types import Completion, EngineInfo, JsonObject, Reply, ReplyStop, Usage
 
 # A long prompt on a slow processor takes minutes before the first byte, so reading has no limit; the run's
@@ -19,6 +23,7 @@ from rlm_local.types import Completion, EngineInfo, JsonObject, Reply, ReplyStop
 _TIMEOUT = httpx.Timeout(None, connect=10.0, write=60.0)
 _RETRYABLE = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 _CHAT = "/v1/chat/completions"
+CANCEL_S = 0.5  # for the engine to say what a cancelled request has cost; then it goes uncounted
 _JSON = {"Content-Type": "application/json"}
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
@@ -43,12 +48,13 @@ class HttpEngine:
         socket: Path | None = None,
         base_url: str = "http://engine",
         grammar_dialect: str = "lark",
-        can_close: bool = False,
+        ours: bool = False,
     ) -> Self:
         """Ask the engine what it serves and return a client for `model`.
 
         socket: a unix socket; base_url is then only a name for messages.
-        can_close: it serves close_at_limit, which is ours alone.
+        ours: it is the CPU engine, which serves more than others: closed replies, scopes, depths, and what a
+        cancelled request has cost.
         Raises EngineUnavailable when nobody answers, EngineRefused when `model` is not served there.
         """
         transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
@@ -56,7 +62,7 @@ class HttpEngine:
         client = httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False)
         try:
             listing = await _exchange(client, "GET", "/v1/models")
-            info = EngineInfo(model, _window(listing, model), grammar_dialect, can_close)
+            info = EngineInfo(model, _window(listing, model), grammar_dialect, can_close=ours, tells_spent=ours)
         except BaseException:
             await client.aclose()
             raise
@@ -68,7 +74,11 @@ class HttpEngine:
 
     async def complete(self, completion: Completion) -> Reply:
         """See ports.Engine. Cancelling closes the connection, by which the engine knows."""
-        answer = await _exchange(self._client, "POST", _CHAT, self._request(completion))
+        body = self._request(completion)
+        if self._info.tells_spent:
+            answer = await self._cancellable(body)
+        else:
+            answer = await _exchange(self._client, "POST", _CHAT, body)
         try:
             choice, usage = answer["choices"][0], answer["usage"]
             return Reply(
@@ -76,14 +86,26 @@ class HttpEngine:
                 stop=ReplyStop.CLOSED if "closed_text" in choice else _STOPS[choice["finish_reason"]],
                 closed_text=choice.get("closed_text", ""),
                 logprobs=_logprobs(completion, choice.get("choice_probabilities")),
-                usage=Usage(
-                    prompt_tokens=usage["prompt_tokens"],
-                    cached_tokens=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-                    completion_tokens=usage["completion_tokens"],
-                ),
+                usage=_usage(usage),
             )
         except (KeyError, IndexError, TypeError) as error:
             raise EngineUnavailable(f"the engine's reply lacks {error}: {str(answer)[:200]}") from error
+
+    async def _cancellable(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Exchange; when cancelled, ask the engine what was spent before the connection goes."""
+        body["request_id"] = request_id = uuid4().hex
+        exchange = asyncio.ensure_future(_exchange(self._client, "POST", _CHAT, body))
+        try:
+            return await asyncio.shield(exchange)
+        except asyncio.CancelledError:
+            with contextlib.suppress(EngineUnavailable, EngineRefused, TimeoutError):
+                async with asyncio.timeout(CANCEL_S):
+                    answer = await _exchange(self._client, "POST", "/cancel", {"request_id": request_id})
+                raise CallCancelled(_usage(answer["usage"])) from None
+            raise
+        finally:
+            exchange.cancel()
+            await asyncio.gather(exchange, return_exceptions=True)
 
     async def count_tokens(self, text: str) -> int:
         """See ports.Engine."""
@@ -120,10 +142,12 @@ class HttpEngine:
             body["top_k"] = completion.sampling.top_k
         if held := _held(completion):
             body["structured_outputs"] = held
-        if completion.close_at_limit:
-            body["close_at_limit"] = True
         if completion.scope:
             body["cache_salt"] = completion.scope
+        if self._info.tells_spent and completion.depth:
+            body["depth"] = completion.depth
+        if completion.close_at_limit:
+            body["close_at_limit"] = True
         return body
 
 
@@ -144,6 +168,14 @@ def _logprobs(completion: Completion, scored: list[dict[str, Any]] | None) -> tu
         return ()
     by_choice = {one["choice"]: float(one["logprob"]) for one in scored}
     return tuple(by_choice[_text(choice)] for choice in completion.choices)
+
+
+def _usage(said: dict[str, Any]) -> Usage:
+    return Usage(
+        prompt_tokens=said["prompt_tokens"],
+        cached_tokens=(said.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        completion_tokens=said["completion_tokens"],
+    )
 
 
 async def _exchange(client: httpx.AsyncClient, method: str, path: str, body: object = None) -> dict[str, Any]:

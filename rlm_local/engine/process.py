@@ -110,7 +110,7 @@ class EngineProcess:
         while self._popen.poll() is None:
             if self.socket.exists():
                 with suppress(EngineUnavailable):  # bound and not yet listening, or just gone
-                    return await HttpEngine.connect(self._model, socket=self.socket, can_close=True)
+                    return await HttpEngine.connect(self._model, socket=self.socket, ours=True)
             await asyncio.sleep(0.02)
         raise EngineUnavailable(f"the engine for {self._model} did not start: it {self.ending}")
 

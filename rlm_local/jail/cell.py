@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Spans, parse
+from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Recurse, Spans, parse
 from rlm_local.jail.process import Jail, JailEndedError
 from rlm_local.jail.wire import WireError
 from rlm_local.limits import Limits
-from rlm_local.ports import BadCall, QueryHandler
-from rlm_local.types import CallKind, JsonValue, Page, Span, SubCall, page_of
+from rlm_local.ports import BadCall, QueryHandler, RecurseHandler
+from rlm_local.types import CallKind, JsonValue, Page, Span, SubCall, Usage, page_of
 
 GRACE_S = 2.0  # between the first interrupt and the kill
 _INTERRUPT_EVERY_S = 0.4  # code may catch one, or be in the middle of a send
@@ -65,6 +65,7 @@ class Job:
     document_chars: Sequence[int]
     query: QueryHandler
     facts: Mapping[str, JsonValue]
+    recurse: RecurseHandler | None = None
 
 
 def _reply(subcall: SubCall) -> dict[str, object]:
@@ -137,7 +138,7 @@ class CellRun:
             message = parse(
                 frame, document_chars=self._job.document_chars, output_bytes=self._job.limits.cell_output_bytes
             )
-            if isinstance(message, Query):
+            if isinstance(message, Query | Recurse):
                 self._take_query(message)
             elif message.cell_id != self._job.cell_id:
                 # A thread of an earlier cell may still search; nothing else outlives its cell.
@@ -152,7 +153,7 @@ class CellRun:
                 return
         raise WireError(f"more than {_FRAMES_PER_CELL} frames in one cell")
 
-    def _take_query(self, query: Query) -> None:
+    def _take_query(self, query: Query | Recurse) -> None:
         if query.id <= self._last_query or query.cell_id > self._job.cell_id:
             raise WireError(f"query {query.id} of cell {query.cell_id} after query {self._last_query}")
         self._last_query = query.id
@@ -164,10 +165,11 @@ class CellRun:
         self._queries.add(task)
         task.add_done_callback(self._answered)
 
-    async def _answer(self, query: Query) -> None:
+    async def _answer(self, query: Query | Recurse) -> None:
         reply: dict[str, object] = {"op": "result", "id": query.id, "problem": "", "replies": []}
-        self._asked += len(query.texts)
-        self._asked_chars += sum(map(len, query.texts))
+        texts = query.texts if isinstance(query, Query) else [ask.question + ask.text for ask in query.asks]
+        self._asked += len(texts)
+        self._asked_chars += sum(map(len, texts))
         most = max(_CALLS_PER_CELL, 4 * self._job.limits.max_subcalls)
         most_chars = max(_TEXT_CHARS_PER_CELL, 2 * sum(self._job.document_chars))
         if self._asked > most or self._asked_chars > most_chars:
@@ -175,16 +177,24 @@ class CellRun:
         else:
             try:
                 with self._held_clock():
-                    subcalls = await self._job.query(query.texts, query.form)
+                    subcalls = await self._ask(query)
             except BadCall as bad:
                 reply["problem"] = str(bad)
             else:
                 reply["replies"] = [_reply(subcall) for subcall in subcalls]
-                if query.form.kind is CallKind.QUERY:
-                    self.observed.subcalls.extend(subcalls)
-                else:
+                if isinstance(query, Query) and query.form.kind is not CallKind.QUERY:
                     self.observed.pages.append(page_of(query.texts, query.form, subcalls))
+                else:
+                    self.observed.subcalls.extend(subcalls)
         await self._jail.send(reply)
+
+    async def _ask(self, query: Query | Recurse) -> Sequence[SubCall]:
+        if isinstance(query, Query):
+            return await self._job.query(query.texts, query.form)
+        if self._job.recurse is not None:
+            return await self._job.recurse(query.asks)
+        refusal = "rlm_query has nobody to answer it here; use llm_query"
+        return [SubCall(ask.question, "", Usage(), refused=refusal) for ask in query.asks]
 
     @contextmanager
     def _held_clock(self) -> Iterator[None]:

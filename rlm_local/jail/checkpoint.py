@@ -47,9 +47,9 @@ class Checkpoint:
 
     @classmethod
     def of_results(cls, results: Sequence[tuple[str, CellResult]], limits: Limits) -> Checkpoint:
-        """Return the record of cells and what they came to, as a trace has them; results with their sub-calls."""
+        """Return the record of cells and what they came to, as a trace has them; results with sub-calls and pages."""
         cells = tuple(
-            PastCell(number, code, limits.cell_s, result.subcalls, result.status)
+            PastCell(number, code, limits.cell_s, result.subcalls, result.status, _facts_of(result), result.pages)
             for number, (code, result) in enumerate(results, start=1)
             if result.status is not CellStatus.KILLED  # the model was told then that its variables are gone
         )
@@ -92,6 +92,10 @@ class Checkpoint:
         if numbers != sorted(set(numbers)) or not all(1 <= number <= checkpoint.count for number in numbers):
             raise ConfigError(f"not a checkpoint: cells {numbers} of {checkpoint.count}")
         return checkpoint
+
+
+def _facts_of(result: CellResult) -> Mapping[str, JsonValue]:
+    return result.facts if isinstance(result.facts, dict) else {}
 
 
 def _cell(told: JsonValue) -> PastCell:

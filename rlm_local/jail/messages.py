@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
 from rlm_local.jail.wire import Json, WireError
-from rlm_local.types import CallForm, CallKind, CellStatus, Final, Span
+from rlm_local.types import CallForm, CallKind, CellStatus, ChildAsk, Final, Span
 
 SPANS_PER_CELL = 4096
 SPAN_CHARS = 64_000  # search() prints at most some windows of 8,000 in one passage
 ERROR_CHARS = 64_000  # the worker cuts a traceback far below
 TEXTS_PER_QUERY = 4096
 ARGS_CHARS = 1 << 20  # of a call's arguments as JSON: its labels, examples, schema
+ASKS_PER_CALL = 64
 
 _Kind = TypeVar("_Kind", int, str)
 
@@ -28,6 +29,13 @@ class Query:
     cell_id: int
     texts: tuple[str, ...]
     form: CallForm
+
+
+@dataclass(frozen=True, slots=True)
+class Recurse:
+    id: int
+    cell_id: int
+    asks: tuple[ChildAsk, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +55,7 @@ class Done:
     final: Final | None
 
 
-Message: TypeAlias = Query | Spans | Done
+Message: TypeAlias = Query | Recurse | Spans | Done
 
 
 def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes: int) -> Message:
@@ -59,6 +67,9 @@ def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes
         case "query":
             _only(frame, "id", "cell_id", "kind", "texts", "args", "behind", "ahead")
             return Query(_get(frame, "id", int), _get(frame, "cell_id", int), _texts(frame["texts"]), _form(frame))
+        case "recurse":
+            _only(frame, "id", "cell_id", "asks")
+            return Recurse(_get(frame, "id", int), _get(frame, "cell_id", int), _asks(frame["asks"], document_chars))
         case "spans":
             _only(frame, "cell_id", "spans")
             return Spans(_get(frame, "cell_id", int), _spans(frame["spans"], document_chars))
@@ -128,6 +139,28 @@ def _form(frame: dict[str, Json]) -> CallForm:
     return CallForm(CallKind(kind), args, behind, ahead)
 
 
+def _asks(value: Json, document_chars: Sequence[int]) -> tuple[ChildAsk, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= ASKS_PER_CALL:
+        raise WireError(f"a cell asks children 1..{ASKS_PER_CALL} questions at a time")
+    return tuple(_child_ask(item, document_chars) for item in value)
+
+
+def _child_ask(value: Json, document_chars: Sequence[int]) -> ChildAsk:
+    if not isinstance(value, dict) or set(value) != {"question", "context"}:
+        raise WireError("a question to a child has question and context")
+    question, context = _typed("question", value["question"], str), value["context"]
+    if context is None:
+        return ChildAsk(question)
+    if not isinstance(context, dict) or len(context) != 1:
+        raise WireError("the context of a child is its spans, or its text, or null")
+    if "text" in context:
+        return ChildAsk(question, text=_typed("text", context["text"], str))
+    spans = context.get("spans")
+    if not isinstance(spans, list) or not 1 <= len(spans) <= SPANS_PER_CELL:
+        raise WireError(f"the spans of a child are a list of 1..{SPANS_PER_CELL}")
+    return ChildAsk(question, tuple(_bounded(item, document_chars) for item in spans))
+
+
 def _spans(value: Json, document_chars: Sequence[int]) -> tuple[Span, ...]:
     if not isinstance(value, list) or len(value) > SPANS_PER_CELL:
         raise WireError(f"spans are a list of at most {SPANS_PER_CELL}")
@@ -135,13 +168,18 @@ def _spans(value: Json, document_chars: Sequence[int]) -> tuple[Span, ...]:
 
 
 def _span(value: Json, document_chars: Sequence[int]) -> Span:
+    span = _bounded(value, document_chars)
+    if span.end - span.start > SPAN_CHARS:
+        raise WireError(f"a span of {span.end - span.start} characters, but no search prints more than {SPAN_CHARS}")
+    return span
+
+
+def _bounded(value: Json, document_chars: Sequence[int]) -> Span:
     if not isinstance(value, list) or len(value) != 3:
         raise WireError("a span is document, start and end")
     document, start, end = (_typed("span", number, int) for number in value)
     if not 0 <= document < len(document_chars) or not 0 <= start < end <= document_chars[document]:
         raise WireError(f"the span {start}..{end} of document {document} lies outside of it")
-    if end - start > SPAN_CHARS:
-        raise WireError(f"a span of {end - start} characters, but no search prints more than {SPAN_CHARS}")
     return Span(document, start, end)
 
 

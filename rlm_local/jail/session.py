@@ -17,12 +17,13 @@ from rlm_local.jail.messages import Done
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
 from rlm_local.limits import Limits
-from rlm_local.ports import NO_FACTS, BadCall, QueryHandler
+from rlm_local.ports import NO_FACTS, BadCall, QueryHandler, RecurseHandler
 from rlm_local.types import (
     CallForm,
     CallKind,
     CellResult,
     CellStatus,
+    ChildAsk,
     Corpus,
     JsonValue,
     Page,
@@ -104,7 +105,13 @@ class JailSession:
         await self.close()
 
     async def execute(
-        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+        self,
+        code: str,
+        *,
+        wall_s: float,
+        query: QueryHandler,
+        recurse: RecurseHandler | None = None,
+        facts: Mapping[str, JsonValue] = NO_FACTS,
     ) -> CellResult:
         """Run one cell and return what happened. See ports.Repl.
 
@@ -118,15 +125,18 @@ class JailSession:
             jail = self._jail or await self._rebuilt()
             started = time.monotonic()
             self._cells += 1
-            observed = await self._run(jail, self._cells, code, wall_s, query, facts)
+            job = Job(
+                self._cells, code, wall_s, self._opening.limits, self._document_chars, query, facts, recurse=recurse
+            )
+            observed = await self._run(jail, job)
             elapsed_s = time.monotonic() - started
             result = _result(observed, elapsed_s, was_out_of_memory=jail.was_out_of_memory())
+            result = replace(result, pages=tuple(observed.pages), facts=dict(facts) or None)
             if observed.done is None:
                 await self._drop()
                 self._jail = await self._rebuilt()
             else:
-                pages = tuple(observed.pages)
-                past = PastCell(self._cells, code, wall_s, result.subcalls, result.status, facts, pages)
+                past = PastCell(self._cells, code, wall_s, result.subcalls, result.status, facts, result.pages)
                 self._past.append(past)
             return self._with_losses(result)
 
@@ -161,16 +171,7 @@ class JailSession:
             self._sealed.close()
         await self._drop()
 
-    async def _run(
-        self,
-        jail: Jail,
-        number: int,
-        code: str,
-        wall_s: float,
-        query: QueryHandler,
-        facts: Mapping[str, JsonValue],
-    ) -> Observed:
-        job = Job(number, code, wall_s, self._opening.limits, self._document_chars, query, facts)
+    async def _run(self, jail: Jail, job: Job) -> Observed:
         try:
             return await CellRun(jail, job).run()
         except BaseException:
@@ -188,8 +189,7 @@ class JailSession:
     async def _replayed(self, jail: Jail) -> Jail:
         for past in tuple(self._past):
             if past.can_replay:
-                recorded = _recorded(past.subcalls, past.pages)
-                observed = await self._run(jail, past.number, past.code, past.wall_s, recorded, past.facts)
+                observed = await self._run(jail, self._again(past))
                 if observed.done is not None and _status(observed, observed.done) is past.status:
                     continue
                 if observed.done is None:  # code that kills its jail only this time must not end the run
@@ -200,6 +200,11 @@ class JailSession:
             self._past.remove(past)
             self._gone.append(past.number)
         return jail
+
+    def _again(self, past: PastCell) -> Job:
+        query, recurse = _recorded(past.subcalls, past.pages)
+        limits, chars = self._opening.limits, self._document_chars
+        return Job(past.number, past.code, past.wall_s, limits, chars, query, past.facts, recurse=recurse)
 
     async def _fresh(self) -> Jail:
         """Start the jail anew. Raises WorkerLost when it cannot be, or when the session was closed meanwhile."""
@@ -229,8 +234,8 @@ class JailSession:
             await jail.end()
 
 
-def _recorded(subcalls: Sequence[SubCall], pages: Sequence[Page]) -> QueryHandler:
-    """Return a handler that answers each text as it was answered before, equal ones in their order."""
+def _recorded(subcalls: Sequence[SubCall], pages: Sequence[Page]) -> tuple[QueryHandler, RecurseHandler]:
+    """Return handlers that answer each text as it was answered before, equal ones in their order."""
     waiting: dict[str, list[SubCall]] = {}
     for subcall in reversed(subcalls):
         waiting.setdefault(subcall.prompt, []).append(subcall)
@@ -251,7 +256,15 @@ def _recorded(subcalls: Sequence[SubCall], pages: Sequence[Page]) -> QueryHandle
             for text in texts
         ]
 
-    return answer
+    async def recurse(asks: Sequence[ChildAsk]) -> Sequence[SubCall]:
+        # At the last level a question was a plain call, whose prompt ends with it.
+        asked = [
+            next((prompt for prompt, left in waiting.items() if left and prompt.endswith(ask.question)), ask.question)
+            for ask in asks
+        ]
+        return await answer(asked, CallForm())
+
+    return answer, recurse
 
 
 def _result(observed: Observed, elapsed_s: float, *, was_out_of_memory: bool) -> CellResult:

@@ -7,12 +7,14 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     question     the opening of a real run; $question, $documents, $characters, $names, $subcall_tokens,
                  $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
-    open         the note of an ordinary turn; $turns_left
+    open         the note of an ordinary turn; $turns_left, $subcalls_left, $tokens_left, $seconds_left
+    low          added to the note where less than a quarter of something is left; $what, $left
     last         the note of a turn that may only answer
     held         the note when a cell gave an answer before anything was seen; $value
     unsupported  the note when no word of an answer was ever printed; $value
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
+    circle       added to the note when the run goes round in a circle, once; $why
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
     closed       the note when a turn's tokens were spent and its end was written for it; $closed
@@ -27,6 +29,7 @@ order to reply so (<<Reply ...>> at the beginning of a sentence), <<reply with a
 from __future__ import annotations
 
 import ast
+import hashlib
 import re
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +47,13 @@ _ONCE = (
     "question",
     "observation",
     "open",
+    "low",
     "last",
     "held",
     "unsupported",
     "empty",
     "repeated",
+    "circle",
     "typed",
     "mistyped",
     "closed",
@@ -68,16 +73,19 @@ class Profile:
     question: str
     observation: str
     open: str
+    low: str
     last: str
     held: str
     unsupported: str
     empty: str
     repeated: str
+    circle: str
     typed: str
     mistyped: str
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
+    sha256: str = ""  # of its file
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
 
@@ -95,7 +103,8 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Prof
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
-    for heading, body in _sections(_worded(path.read_text(encoding="utf-8"), protocol)):
+    text = _worded(path.read_text(encoding="utf-8"), protocol)
+    for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
         elif heading in _ONCE and heading not in once:
@@ -106,7 +115,15 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Prof
         raise ConfigError(f"{path.name}: section {missing[0]!r} is missing")
     title = name if protocol is DEFAULT_PROTOCOL else f"{name}/{protocol.value}"
     chars = MAX_OUTPUT_CHARS[name]
-    return Profile(name=title, protocol=protocol, worked=tuple(worked), max_output_chars=chars, imports=None, **once)
+    return Profile(
+        name=title,
+        protocol=protocol,
+        worked=tuple(worked),
+        max_output_chars=chars,
+        imports=None,
+        sha256=hashlib.sha256(text.encode()).hexdigest(),
+        **once,
+    )
 
 
 def _worded(text: str, protocol: AnswerProtocol) -> str:

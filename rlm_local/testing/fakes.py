@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 
 from rlm_local.errors import WindowExceeded
 from rlm_local.events import Event
-from rlm_local.ports import NO_FACTS, QueryHandler
+from rlm_local.ports import NO_FACTS, QueryHandler, RecurseHandler
 from rlm_local.types import (
     CallForm,
     CellResult,
@@ -100,26 +101,32 @@ class AnsweringEngine:
     """Replies to each completion with what a function says of it: a text, a whole Reply, or an exception to raise.
 
     A text that answers a completion with choices comes with log-probabilities: 0 for itself, -10 for the others.
-    Counts completions and keeps the last; 100,000 of them are no burden. most_at_once: of completions under way.
+    Counts completions and keeps the last thousand of them; 100,000 are no burden. most_at_once: of those under way.
     """
 
     def __init__(
         self,
         answer: Callable[[Completion], str | Reply | Exception],
         *,
+        tokens_each: int = 1,
         window_tokens: int = 8_192,
         can_close: bool = False,
     ) -> None:
         self._answer = answer
+        self._tokens_each = tokens_each
         self.count = 0
         self.most_at_once = 0
         self._under_way = 0
-        self.last: Completion | None = None
+        self.completions: deque[Completion] = deque(maxlen=1_000)
         self.info = EngineInfo("answering", window_tokens, "lark", can_close)
+
+    @property
+    def last(self) -> Completion | None:
+        return self.completions[-1] if self.completions else None
 
     async def complete(self, completion: Completion) -> Reply:
         self.count += 1
-        self.last = completion
+        self.completions.append(completion)
         self._under_way += 1
         self.most_at_once = max(self.most_at_once, self._under_way)
         await asyncio.sleep(0)  # others may come in meanwhile, as with an engine of its own process
@@ -135,7 +142,7 @@ class AnsweringEngine:
                 f"{tokens} + {completion.max_tokens} tokens, but the window is {self.info.window_tokens}"
             )
         logprobs = tuple(0.0 if choice == said else -10.0 for choice in completion.choices)
-        return Reply(said, ReplyStop.COMPLETE, Usage(tokens, 0, 1), logprobs=logprobs)
+        return Reply(said, ReplyStop.COMPLETE, Usage(tokens, 0, self._tokens_each), logprobs=logprobs)
 
     async def count_tokens(self, text: str) -> int:
         return -(-len(text) // CHARS_PER_TOKEN)
@@ -154,7 +161,13 @@ class ScriptedRepl:
         self.closed = False
 
     async def execute(
-        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+        self,
+        code: str,
+        *,
+        wall_s: float,
+        query: QueryHandler,
+        recurse: RecurseHandler | None = None,
+        facts: Mapping[str, JsonValue] = NO_FACTS,
     ) -> CellResult:
         if not self._results:
             raise AssertionError(f"cell {len(self.codes) + 1} came, but the script has ended: {code!r}")
@@ -177,7 +190,13 @@ class QueryingRepl:
         self.closed = False
 
     async def execute(
-        self, code: str, *, wall_s: float, query: QueryHandler, facts: Mapping[str, JsonValue] = NO_FACTS
+        self,
+        code: str,
+        *,
+        wall_s: float,
+        query: QueryHandler,
+        recurse: RecurseHandler | None = None,
+        facts: Mapping[str, JsonValue] = NO_FACTS,
     ) -> CellResult:
         calls: tuple[SubCall, ...] = tuple(await query(self._prompts, CallForm()))
         lines = [call.answer if not call.refused else f"Error: {call.refused}" for call in calls]

@@ -23,6 +23,7 @@ class Trace:
     events: tuple[Event, ...]
     times_s: tuple[float, ...]  # of each event, since the start
     truncated: bool  # the last line was cut, as by kill -9 or a full disk; all others are here
+    whole_bytes: int  # of the file, up to the end of its last whole line
 
     @property
     def answer(self) -> Answer | None:
@@ -49,12 +50,18 @@ def read_trace(path: Path) -> Trace:
     except OSError as error:
         raise TraceError(f"cannot read the trace {path}: {error.strerror}") from error
     *whole, rest = data.split(b"\n")
+    if data and (data.lstrip()[:1] != b"{" or (whole and not _says_event(whole[0]))):
+        raise TraceError(
+            f"{path} is not a trace of rlm-local: its first line is no event",
+            hint="traces are the .jsonl files that `rlm-local ask` names at its end",
+        )
     lines = [_read_line(path, number, raw) for number, raw in enumerate(whole, start=1)]
-    truncated = False
+    truncated, whole_bytes = False, len(data) - len(rest)
     if rest:
         try:
             # Whole but for its newline, as an editor may leave it.
             lines.append(_read_line(path, len(lines) + 1, rest))
+            whole_bytes = len(data)
         except _DamagedLine:
             truncated = True
     if not lines:
@@ -63,7 +70,13 @@ def read_trace(path: Path) -> Trace:
     started_at = lines[0].at
     if started_at is None:
         raise _DamagedLine(path, 1, "the first line has no time under at")
-    return Trace(path, started_at, tuple(line.event for line in lines), tuple(line.t for line in lines), truncated)
+    events, times_s = tuple(line.event for line in lines), tuple(line.t for line in lines)
+    return Trace(path, started_at, events, times_s, truncated, whole_bytes)
+
+
+def _says_event(raw: bytes) -> bool:
+    """Say whether a line may be a trace's first one, damaged or of another version."""
+    return b'"event"' in raw or b'"seq"' in raw
 
 
 class _DamagedLine(TraceError):

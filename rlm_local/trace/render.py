@@ -7,11 +7,27 @@ model that could act on a terminal.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from rlm_local.events import Event, PageDone, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    ROOT,
+    Abandoned,
+    Event,
+    NodeEnded,
+    NodeStarted,
+    PageDone,
+    Replied,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.trace.visible import visible, visible_line
-from rlm_local.types import Answer, CellResult, CellStatus, Citation, Malformed, Page, SubCall
+from rlm_local.types import Answer, CellResult, CellStatus, Citation, DocumentCoverage, Malformed, Page, SubCall
 
 HEAD_LINES = 12  # of a cell's output; the rest is counted
 HEAD_CHARS = 1_200
@@ -31,9 +47,26 @@ _STATUS = {
 
 def event_lines(event: Event) -> list[str]:
     """Return what a person sees of one event; [] when there is nothing new to see."""
+    lines = _lines_of(event)
+    node = getattr(event, "node", ROOT)
+    if node == ROOT:
+        return lines
+    # Children run side by side: each line says whose it is, as deep as it stands.
+    return [f"{_INDENT * node.count('.')}{visible_line(node, _LINE_CHARS)} ┆ {line}".rstrip() for line in lines if line]
+
+
+def _lines_of(event: Event) -> list[str]:
     match event:
         case RunStarted():
             return _run_header(event)
+        case NodeStarted():
+            return _node_header(event)
+        case NodeEnded():
+            return _indented("answer: " + event.answer.text, "") + summary_lines(event.answer)
+        case RunResumed():
+            return ["", f"resumed at {visible_line(event.resumed_at, _LINE_CHARS)}"]
+        case Replied() | Abandoned() | TokensCounted():
+            return []
         case TurnStarted():
             return ["", f"turn {event.number} · {visible_line(event.state, _LINE_CHARS)}"]
         case TurnWritten():
@@ -56,14 +89,45 @@ def summary_lines(answer: Answer) -> list[str]:
         lines.append(f"unconfirmed: {reason}")
     for citation in answer.citations:
         lines += _citation_lines(citation)
-    return [*lines, totals_line(answer)]
+    return [*lines, *coverage_lines(answer), totals_line(answer)]
+
+
+def coverage_lines(answer: Answer) -> list[str]:
+    """Return who has read how much: of each document that a model has read in, and of all."""
+    if not answer.coverage:
+        return []
+    read_in = [one for one in answer.coverage if one.read_chars]
+    lines = []
+    if len(answer.coverage) > 1:
+        lines = [
+            f"{_INDENT}{visible_line(one.document, _LINE_CHARS)}: {_shares([one])}" for one in read_in[:HEAD_LINES]
+        ]
+        if len(read_in) > HEAD_LINES:
+            lines.append(f"{_INDENT}… and {_count(len(read_in) - HEAD_LINES, 'more document')}")
+    return [f"read: {_shares(answer.coverage)}", *lines]
+
+
+def _shares(covered: Sequence[DocumentCoverage]) -> str:
+    chars = sum(one.chars for one in covered) or 1
+    told = []
+    for name, words in (
+        ("printed", "printed"),
+        ("given", "by sub-models"),
+        ("searched", "only searched by code"),
+        ("untouched", "untouched"),
+    ):
+        size = sum(len(stretch) for one in covered for stretch in getattr(one, name))
+        if size:
+            told.append(f"{size / chars:.1%} {words}")
+    return " · ".join(told)
 
 
 def totals_line(answer: Answer) -> str:
     usage = answer.usage
     return (
         f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} cached) · "
-        f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')} · "
+        f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')}"
+        f"{f' and {answer.remembered:,} from memory' if answer.remembered else ''} · "
         f"{_count(answer.turns, 'turn')} · {answer.wall_s:.1f} s"
     )
 
@@ -73,7 +137,16 @@ def _run_header(run: RunStarted) -> list[str]:
     return [
         *_indented("question: " + run.question, ""),
         f"{_count(len(run.documents), 'document')}, {_count(chars, 'character')} · {visible(run.model)}, "
-        f"window {run.window_tokens:,} tokens",
+        f"window {run.engine.window_tokens:,} tokens",
+    ]
+
+
+def _node_header(node: NodeStarted) -> list[str]:
+    chars = sum(document.chars for document in node.documents)
+    return [
+        *_indented("question: " + node.question, ""),
+        f"{_count(len(node.documents), 'document')}, {_count(chars, 'character')} · "
+        f"up to {node.limits.max_tokens:,} tokens, {_count(node.limits.max_subcalls, 'sub-call')}",
     ]
 
 
@@ -166,7 +239,37 @@ def _count(number: int, noun: str) -> str:
 
 def run_lines(events: Sequence[Event]) -> list[str]:
     """Return a whole run; one that did not come to its end says so."""
-    lines = [line for event in events for line in event_lines(event)]
+    lines = [line for event in _as_a_tree(events) for line in event_lines(event)]
     if not (events and isinstance(events[-1], RunEnded)):
         lines += ["", "the trace stops here: the run did not come to its end"]
     return lines
+
+
+def _as_a_tree(events: Sequence[Event]) -> Iterator[Event]:
+    """Yield the events of each child together, where its parent began it, in place of as they came."""
+    of_child: dict[str, list[Event]] = {}
+    for event in events:
+        node = getattr(event, "node", ROOT)
+        if node != ROOT:
+            of_child.setdefault(node, []).append(event)
+
+    def whole(event: Event) -> Iterator[Event]:
+        yield event
+        if isinstance(event, NodeStarted):
+            for own in of_child[event.node][1:]:
+                yield own
+                yield from below(event.node, own)
+
+    def below(parent: str, event: Event) -> Iterator[Event]:
+        """Yield the children that a node began in the turn that this event has written."""
+        if not isinstance(event, TurnWritten):
+            return
+        for child in of_child.values():
+            started = child[0]
+            if isinstance(started, NodeStarted) and (started.parent, started.turn) == (parent, event.number):
+                yield from whole(started)
+
+    for event in events:
+        if getattr(event, "node", ROOT) == ROOT:
+            yield event
+            yield from below(ROOT, event)

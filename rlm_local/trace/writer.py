@@ -1,6 +1,6 @@
 """A run's events on disk: one JSON object a line, there for good before the run goes on.
 
-A line is {"v": 2, "seq": n, "t": seconds since the start, "event": ..., fields of the event}; the first line also
+A line is {"v": 3, "seq": n, "t": seconds since the start, "event": ..., fields of the event}; the first line also
 has "at", the time of the start. The file holds questions, code and what documents said: mode 0600, in a folder
 that is made with 0700.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +33,15 @@ def default_path(folder: Path) -> Path:
     return folder / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}.jsonl"
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a trace holds already."""
+
+    events: int
+    whole_bytes: int  # up to the end of the last whole line
+    ended_at_s: float  # its last event, since the start
+
+
 class TraceWriter:
     """The Recorder that keeps a trace file. Each event has reached the kernel when write() returns, so it outlives
     our own death; the end of the run is synced to the disk.
@@ -39,14 +50,17 @@ class TraceWriter:
     TraceError when it cannot, or the file is there.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, behind: Written | None = None) -> None:
+        """behind: what the file holds of a run that goes on; whatever stands behind it is cut off."""
         self.path = path
-        _prepare(path)
-        self._fd = -1
         self._closed = False
-        self._seq = 0
-        self._bytes = 0
-        self._started_s = time.monotonic()
+        if behind is None:
+            _prepare(path)
+            self._fd, self._seq, self._bytes = -1, 0, 0
+        else:
+            self._fd, self._bytes = _opened_behind(path, behind.whole_bytes)
+            self._seq = behind.events
+        self._started_s = time.monotonic() - (behind.ended_at_s if behind else 0.0)
 
     def write(self, event: Event) -> None:
         """Append one event. Raises TraceError when the disk does not take it; the file then ends with the event
@@ -129,11 +143,36 @@ def _prepare(path: Path) -> None:
 
 def _create(path: Path) -> int:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
         raise _is_there(path) from error
     except OSError as error:
         raise _cannot_create(path, error) from error
+    # So that nobody lets the run go on while it does. Some file systems have no locks; then nobody can tell.
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return fd
+
+
+def _opened_behind(path: Path, whole_bytes: int) -> tuple[int, int]:
+    """Return the descriptor of a trace that goes on, and its bytes."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise TraceError(f"cannot write the trace {path}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(fd, whole_bytes)
+        os.lseek(fd, whole_bytes, os.SEEK_SET)
+        if os.pread(fd, 1, whole_bytes - 1) != b"\n":  # its last line is whole but for that
+            whole_bytes += os.write(fd, b"\n")
+    except BlockingIOError as error:
+        os.close(fd)
+        raise TraceError(f"{path}: its run still goes on in another process", hint="wait for it, or end it") from error
+    except OSError as error:
+        os.close(fd)
+        raise TraceError(f"cannot write the trace {path}: {error.strerror}") from error
+    return fd, whole_bytes
 
 
 def _is_there(path: Path) -> TraceError:

@@ -222,12 +222,12 @@ while True:
     search("test", show=False)
 
 # %% own-worker: let the worker's own methods send what it never would
-channel = llm_query.__self__._ask.__self__._channel
+channel = FINAL.__self__._channel
 channel._last_id = -(1 << 60)
 print(llm_query("negative"))
 
 # %% other-cell: speak for a cell that is over [wall 0.5]
-llm_query.__self__._ask.__self__.cell_id = 1
+FINAL.__self__.cell_id = 1
 try:
     print(llm_query("for the first cell"))
 except BaseException as error:

@@ -126,7 +126,7 @@ must_fail("install", stage.Filter().install)
 must_refuse("strict seccomp", 317, 0, 0, 0)
 
 # %% other-names: what every cell finds, replaced for the cells to come
-names = llm_query.__self__._ask.__self__
+names = FINAL.__self__
 names._kept.clear()
 names.variables.clear()
 

@@ -14,6 +14,7 @@ from rlm_local.jail.wire import Json
 
 _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes far beyond
 TEXTS_PER_QUERY = 4096
+ASKS_PER_CALL = 64  # questions to children
 _INT_BYTES = 4
 _RECEIVED_BYTES = 1 << 18  # at once
 
@@ -99,6 +100,16 @@ class Channel:
         """
         if len(texts) > TEXTS_PER_QUERY:
             raise ValueError(f"{len(texts)} prompts in one call, but at most {TEXTS_PER_QUERY} are allowed")
+        asked = {"op": "query", "kind": kind, "texts": list(texts), "args": dict(args)}
+        return self._exchange(cell_id, f"llm_{kind}", {**asked, "behind": behind, "ahead": ahead})
+
+    def recurse(self, cell_id: int, asks: Sequence[Mapping[str, object]]) -> list[dict[str, Json]]:
+        """Return the host's replies, one a question. Raises as query() does."""
+        if len(asks) > ASKS_PER_CALL:
+            raise ValueError(f"{len(asks)} questions in one call, but at most {ASKS_PER_CALL} are allowed")
+        return self._exchange(cell_id, "rlm_query", {"op": "recurse", "asks": list(asks)})
+
+    def _exchange(self, cell_id: int, function: str, asked: Mapping[str, object]) -> list[dict[str, Json]]:
         with self._slots:
             waiter = _Waiter(cell_id)
             with self._write_lock:
@@ -106,16 +117,15 @@ class Channel:
                 self._last_id += 1
                 query_id = self._last_id
                 self._waiters[query_id] = waiter
-                frame = {"op": "query", "id": query_id, "cell_id": cell_id, "kind": kind, "texts": list(texts)}
-                frame |= {"args": dict(args), "behind": behind, "ahead": ahead}
                 try:
+                    frame = {**asked, "id": query_id, "cell_id": cell_id}
                     self._write(wire.encode(frame, max_bytes=wire.FROM_JAIL_BYTES))
                 except wire.WireError as error:
                     del self._waiters[query_id]
                     raise ValueError(f"the prompts are too long: {error}; send a shorter passage") from None
                 except (TypeError, ValueError, RecursionError) as error:
                     del self._waiters[query_id]
-                    raise ValueError(f"an argument of llm_{kind} is no plain value: {error}") from None
+                    raise ValueError(f"an argument of {function} is no plain value: {error}") from None
             try:
                 self._wait(waiter)
             finally:

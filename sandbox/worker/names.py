@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Mapping, Sequence
 
+from sandbox.worker.asking import Children
 from sandbox.worker.calls import Calls
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
@@ -31,12 +32,13 @@ class Names:
 
     def __init__(self, corpus: Corpus, channel: Channel, notes: Mapping[str, Json]) -> None:
         self._channel = channel
+        self._corpus = corpus
         self._spans = 0
         self.cell_id = 0
         self.final: dict[str, Json] | None = None  # {"value": ...} once the cell has answered
         self.module = types.ModuleType("__main__")
         self.answer: dict[str, object] = {"content": "", "ready": False}
-        calls = Calls(self._ask)
+        calls, children = Calls(self._ask), Children(corpus, self._recurse)
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
@@ -48,6 +50,8 @@ class Names:
             "llm_map": calls.llm_map,
             "llm_filter": calls.llm_filter,
             "llm_reduce": calls.llm_reduce,
+            "rlm_query": children.rlm_query,
+            "rlm_query_batched": children.rlm_query_batched,
             "SHOW_VARS": self.show_vars,
             "FINAL": self.finish,
             "FINAL_VAR": self.finish_with_variable,
@@ -84,6 +88,11 @@ class Names:
         self.variables.update(self._kept)
         self.variables.pop("print", None)
         self.variables.setdefault("answer", self.answer)
+
+    def _recurse(self, asks: Sequence[Mapping[str, object]]) -> list[dict[str, Json]]:
+        if not self.cell_id:
+            raise CellOverError("no cell is running, so no question can be asked")
+        return self._channel.recurse(self.cell_id, asks)
 
     def _ask(
         self, texts: Sequence[str], kind: str, args: Mapping[str, object], behind: int, ahead: int

@@ -28,6 +28,7 @@ COMMANDS = [
     "list",
     "map",
     "pull",
+    "resume",
     "rm",
     "serve",
     "show",
@@ -47,7 +48,7 @@ def test_there_are_the_commands_that_the_documents_name() -> None:
     assert sorted(cli.commands) == COMMANDS
 
 
-@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["trace", "show"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS), ["trace", "show"], ["trace", "replay"]])
 def test_help_is_on_stdout_and_tells_what_a_command_is_for(
     capsys: pytest.CaptureFixture[str], command: list[str]
 ) -> None:
@@ -93,7 +94,7 @@ def test_a_trace_that_is_not_there_is_a_users_mistake(mistake: Mistaken, tmp_pat
     ("data", "error"),
     [
         (b"", "is not a trace: it holds nothing"),
-        (b"Dear tenant,\n", "line 1 is damaged: not JSON"),
+        (b"Dear tenant,\n", "is not a trace of rlm-local: its first line is no event"),
         (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 3"),
     ],
 )
@@ -139,7 +140,7 @@ def test_a_command_without_its_streams_ends_as_it_would_with_them(
 
 def test_what_a_narrow_encoding_cannot_carry_is_escaped(tmp_path: Path) -> None:
     with TraceWriter(tmp_path / "run.jsonl") as writer:
-        writer.write(TurnWritten(1, "Gebühr: 30 €"))
+        writer.write(TurnWritten("0", 1, "Gebühr: 30 €"))
     ended = command("trace", "show", str(writer.path), environ={"PYTHONIOENCODING": "latin-1"})
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert b"Geb\xfchr: 30 \\u20ac" in ended.stdout

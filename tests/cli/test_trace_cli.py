@@ -4,15 +4,16 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from rlm_local.cli.resume import resume
 from rlm_local.cli.trace import trace
-from rlm_local.errors import TraceError
+from rlm_local.errors import ConfigError, TraceError
 from rlm_local.events import Event, RunEnded, TurnStarted, TurnWritten
 from rlm_local.trace import TraceWriter, decode_event, run_lines
 from rlm_local.types import Answer, StopReason
 
 RUN: list[Event] = [
-    TurnStarted(1, "first"),
-    TurnWritten(1, "\x1b[31mGebühr"),
+    TurnStarted("0", 1, "first"),
+    TurnWritten("0", 1, "\x1b[31mGebühr"),
     RunEnded(Answer("30 days", StopReason.FINAL, confirmed=True, turns=1)),
 ]
 
@@ -48,6 +49,18 @@ def test_show_draws_what_a_killed_run_left_and_says_what_is_missing(file: Path) 
     assert shown.exit_code == 0
     assert shown.stdout.splitlines() == run_lines(RUN[:-1])
     assert shown.stderr == f"warning: the last line of {file} was cut off; what it told is lost\n"
+
+
+def test_a_run_that_is_not_there_or_is_over_is_not_resumed(file: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        CliRunner().invoke(resume, [str(file.with_name("none.jsonl"))], catch_exceptions=False)
+    with pytest.raises(ConfigError, match=r"came to its end \(final\)"):
+        CliRunner().invoke(resume, [str(file)], catch_exceptions=False)
+
+
+def test_a_trace_without_a_beginning_cannot_be_replayed(file: Path) -> None:
+    with pytest.raises(TraceError, match="does not begin with the start of a run"):
+        CliRunner().invoke(trace, ["replay", str(file)], catch_exceptions=False)
 
 
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:

@@ -14,10 +14,10 @@ from rlm_local.ports import Recorder
 from rlm_local.types import Answer, Cell, CellResult, CellStatus, Citation, StopReason, SubCall, Turn, Usage
 
 RUN: list[Event] = [
-    TurnStarted(1, "first"),
-    TurnWritten(1, "[red]I look.[/red]\n```repl\nprint([1])  # [bold]\n```"),
-    SubCallDone(1, SubCall("what? [/]", ":smile: yes", Usage())),
-    TurnTaken(1, Turn("x", Cell("x"), Usage(), CellResult(CellStatus.OK, "\x1b[2J[1] " + "wide " * 60)), "ok"),
+    TurnStarted("0", 1, "first"),
+    TurnWritten("0", 1, "[red]I look.[/red]\n```repl\nprint([1])  # [bold]\n```"),
+    SubCallDone("0", 1, 1, SubCall("what? [/]", ":smile: yes", Usage())),
+    TurnTaken("0", 1, Turn("x", Cell("x"), Usage(), CellResult(CellStatus.OK, "\x1b[2J[1] " + "wide " * 60)), "ok"),
     RunEnded(Answer("42", StopReason.FINAL, confirmed=True, citations=(Citation("a.txt", 0, 5, 1, "is 42"),), turns=1)),
 ]
 LINES = [
@@ -156,8 +156,8 @@ def test_a_process_whose_stderr_was_closed_by_its_reader_still_ends_with_its_own
         "from rlm_local.cli.view import open_view\n"
         "from rlm_local.events import TurnStarted\n"
         "with open_view() as view:\n"
-        "    view.write(TurnStarted(1, 'first'))\n"
-        "    view.write(TurnStarted(2, 'later'))\n"
+        "    view.write(TurnStarted('0', 1, 'first'))\n"
+        "    view.write(TurnStarted('0', 2, 'later'))\n"
         "print('warning', file=sys.stderr)\n"
         "print('answer')\n"
         "sys.exit(3)\n"

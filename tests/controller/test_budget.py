@@ -15,10 +15,10 @@ from rlm_local.types import StopReason, Usage
 @given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 500), st.booleans()), max_size=40))
 def test_reserved_and_used_tokens_never_exceed_the_limit(calls: list[tuple[int, int, bool]]) -> None:
     budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
-    open_calls: list[tuple[int, int]] = []
+    open_calls: list[tuple[Usage, int]] = []
     for wanted, used, settles_now in calls:
-        if budget.reserve(wanted):
-            open_calls.append((wanted, min(used, wanted)))
+        if (reserved := budget.reserve_turn(wanted, 0)) is not None:
+            open_calls.append((reserved, min(used, wanted)))
         if settles_now and open_calls:
             reserved, spent = open_calls.pop()
             budget.settle(reserved, Usage(prompt_tokens=spent))
@@ -28,20 +28,88 @@ def test_reserved_and_used_tokens_never_exceed_the_limit(calls: list[tuple[int, 
     assert budget.remaining_tokens == 2_000 - budget.usage.total_tokens
 
 
-def test_a_reservation_can_leave_a_rest_for_others() -> None:
+CALL = st.tuples(st.integers(0, 2), st.integers(1, 500), st.integers(1, 200), st.integers(0, 800), st.booleans())
+
+
+@given(st.lists(CALL, max_size=60), st.integers(200, 900), st.integers(0, 8))
+def test_promises_are_kept_at_every_level_at_every_moment(
+    calls: list[tuple[int, int, int, int, bool]], share: int, most_calls: int
+) -> None:
+    root = Budget(Limits(max_tokens=2_000, turn_tokens=100, max_subcalls=8, max_prompt_tokens=1_500))
+    child = Budget(Limits(max_tokens=share, turn_tokens=100, max_subcalls=most_calls), parent=root)
+    grandchild = Budget(Limits(max_tokens=10**9, max_subcalls=10**9), parent=child)  # it cannot raise its share
+    nodes, under_way = (root, child, grandchild), []
+    for at, prompt, completion, really, settles in calls:
+        node = nodes[at]
+        reserved = node.reserve_call(prompt, completion)
+        if reserved is not None:
+            under_way.append((node, reserved, really))
+        for level in nodes:
+            assert (level.usage + level.reserved).total_tokens <= level.limits.max_tokens
+            assert level.subcalls <= level.limits.max_subcalls
+        if settles and under_way:
+            whose, promise, spent = under_way.pop(0)
+            used = min(spent, promise.total_tokens)
+            whose.settle(promise, Usage(prompt_tokens=used))
+    assert root.usage.total_tokens >= child.usage.total_tokens >= grandchild.usage.total_tokens
+
+
+@given(st.lists(st.integers(1, 900), max_size=40), st.integers(0, 700))
+def test_no_run_is_over_by_more_than_one_call(costs: list[int], excess: int) -> None:
+    budget = Budget(Limits(max_tokens=2_000, turn_tokens=100, max_subcalls=10**6))
+    for cost in costs:
+        before = budget.usage.total_tokens
+        reserved = budget.reserve_call(cost, 1)
+        if reserved is None:
+            assert budget.remaining_tokens < cost + 1
+            continue
+        assert before < 2_000
+        budget.settle(reserved, Usage(prompt_tokens=cost, completion_tokens=1 + excess))
+    assert budget.usage.total_tokens <= 2_000 + excess
+
+
+def test_what_a_child_spends_its_parent_has_spent_and_a_refusal_leaves_no_mark() -> None:
+    root = Budget(Limits(max_tokens=2_000, turn_tokens=100))
+    child = Budget(Limits(max_tokens=1_000, turn_tokens=100), parent=root)
+    other = Budget(Limits(max_tokens=1_000, turn_tokens=100), parent=root)
+    assert child.reserve_turn(1_100, 0) is None
+    assert (root.reserved, child.reserved) == (Usage(), Usage())
+    reserved = child.reserve_turn(900, 100)
+    assert reserved is not None
+    root.kept_tokens = 500  # for the root's own answer: no child may take it
+    assert other.reserve_turn(600, 0) is None
+    assert root.reserve_turn(600, 0) is not None
+    child.settle(reserved, Usage(prompt_tokens=10))
+    assert (root.usage, child.usage, other.usage) == (Usage(10), Usage(10), Usage())
+
+
+def test_a_limit_of_prompts_or_of_completions_holds_by_itself() -> None:
+    budget = Budget(Limits(max_tokens=2_000, turn_tokens=100, max_prompt_tokens=300, max_completion_tokens=50))
+    assert budget.reserve_turn(301, 1) is None
+    assert budget.reserve_turn(1, 51) is None
+    assert budget.reserve_turn(300, 50) is not None
+    assert budget.exhausted() is StopReason.TOKEN_LIMIT
+
+
+def test_a_call_leaves_what_the_node_keeps_to_answer_and_a_turn_may_take_it() -> None:
     budget = Budget(Limits(max_tokens=2_000, turn_tokens=100))
-    assert not budget.reserve(1_500, leaving=600)
-    assert budget.reserve(1_500, leaving=500)
+    budget.kept_tokens = 600
+    assert budget.reserve_call(1_400, 100) is None
+    assert budget.subcalls == 0
+    assert budget.reserve_call(1_300, 100) is not None
+    assert budget.subcalls == 1
+    assert budget.reserve_turn(500, 100) is not None
 
 
 def test_each_limit_is_named_when_it_is_reached() -> None:
-    clock = iter([0.0, 0.0, 0.0, 0.0, 700.0])
-    budget = Budget(Limits(max_turns=2, max_tokens=2_000), now=lambda: next(clock))
+    clock = [0.0]
+    budget = Budget(Limits(max_turns=2, max_tokens=2_000), now=lambda: clock[0])
     assert budget.exhausted() is None
     budget.turns = 2
     assert budget.exhausted() is StopReason.TURN_LIMIT
-    budget.settle(0, Usage(prompt_tokens=2_000))
+    budget.settle(Usage(), Usage(prompt_tokens=2_000))
     assert budget.exhausted() is StopReason.TOKEN_LIMIT
+    clock[0] = 700.0
     assert budget.exhausted() is StopReason.TIME_LIMIT
 
 
@@ -55,6 +123,9 @@ def test_each_limit_is_named_when_it_is_reached() -> None:
         ({"cell_s": float("inf")}, "cell_s is inf"),
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"max_tokens": 500}, "max_tokens is 500, but one turn alone may take 1024"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens is 0"),
+        ({"max_depth": 0}, r"max_depth is 0, but must be 1\.\.4"),
+        ({"max_concurrency": 0}, "max_concurrency is 0"),
         ({"cell_memory_bytes": 1}, "cell_memory_bytes is 1"),
     ],
 )

@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from rlm_local.controller.budget import Budget
+from rlm_local.controller.past import Past
+from rlm_local.controller.record import CallRecord
 from rlm_local.controller.recurse import SubCalls
+from rlm_local.errors import EngineUnavailable
+from rlm_local.events import Abandoned, PageDone, SubCallDone
 from rlm_local.limits import Limits
 from rlm_local.ports import BadCall
 from rlm_local.prompts import load_profile
-from rlm_local.testing import AnsweringEngine
+from rlm_local.testing import AnsweringEngine, KeptEvents
 from rlm_local.types import CallForm, CallKind, Completion, JsonValue, Page, Reply, ReplyStop, SubCall, Usage
 
 
 class Run:
     """Sub-calls of one run, and what became known of them."""
 
-    def __init__(self, answer: Callable[[Completion], str | Reply], **limits: float) -> None:
+    def __init__(
+        self, answer: Callable[[Completion], str | Reply | Exception], past: Past | None = None, **limits: float
+    ) -> None:
         self.engine = AnsweringEngine(answer, can_close=True)
         self.budget = Budget(Limits(**limits), now=lambda: 0.0)  # type: ignore[arg-type]
-        self.done: list[SubCall] = []
-        self.pages: list[Page] = []
+        self.recorder = KeptEvents()
         self.subcalls = SubCalls(
+            self.engine,
             self.engine,
             load_profile("small"),
             self.budget,
             prompt_tokens=7_000,
             prompt_chars=20_000,
             overhead_tokens=100,
-            on_done=self.done.append,
-            on_page=self.pages.append,
+            record=CallRecord(self.recorder, past or Past(), "0", turn=lambda: 1),
         )
+
+    @property
+    def done(self) -> list[SubCall]:
+        return [event.subcall for event in self.recorder.events if isinstance(event, SubCallDone)]
+
+    @property
+    def pages(self) -> list[Page]:
+        return [event.page for event in self.recorder.events if isinstance(event, PageDone)]
 
     async def __call__(self, kind: str, texts: Sequence[str], **args: JsonValue) -> Sequence[SubCall]:
         return await self.subcalls(texts, CallForm(CallKind(kind), args))
@@ -83,8 +97,6 @@ async def test_each_item_is_a_sub_call_and_a_page_is_told_once() -> None:
     (page,) = run.pages
     assert (page.kind, page.items, page.values, page.failures) == ("map", ("a", "b", "c"), ("A", "B", "C"), ())
     assert page.usage == run.budget.usage
-    assert run.subcalls.take_read() == ["a", "b", "c"]
-    assert run.subcalls.take_read() == []
 
 
 async def test_more_items_than_sub_calls_are_refused_before_the_first_of_them() -> None:
@@ -107,7 +119,7 @@ async def test_what_a_classification_learns_from_is_part_of_what_it_needs() -> N
 
 async def test_more_items_than_tokens_are_refused_with_both_numbers() -> None:
     run = Run(lambda _: "x", max_subcalls=1_000, max_tokens=5_000)
-    run.subcalls.leaving_tokens = 1_000
+    run.budget.kept_tokens = 1_000
     with pytest.raises(
         BadCall, match=r"100 items need 100 sub-calls of at least \d+ tokens each, .* but 4,000 of this"
     ):
@@ -137,10 +149,62 @@ def _parity(completion: Completion) -> str:
 
 async def test_what_is_left_is_told_in_numbers() -> None:
     run = Run(_parity, max_subcalls=10, max_tokens=5_000, wall_s=60)
-    run.subcalls.leaving_tokens = 1_000
+    run.budget.kept_tokens = 1_000
     await run("classify", ["1", "2"], labels=["odd", "even"])
     left = run.subcalls.limits()
     assert isinstance(left, dict)
     assert (left["calls"], left["prompt_tokens"], left["prompt_characters"]) == (4, 7_000, 20_000)
     assert left["tokens"] == 4_000 - run.budget.usage.total_tokens
     assert left["seconds"] == 60
+
+
+FRAME = CallForm(CallKind.MAP, {"instruction": "shout"})
+
+
+def shouting(completion: Completion) -> str:
+    return completion.messages[-1].content.upper()
+
+
+async def test_a_frame_that_is_known_from_before_is_not_asked_again_and_costs_what_it_cost() -> None:
+    whole = Run(shouting)
+    made = await whole.subcalls(["a", "b", "c"], FRAME)
+    again = Run(shouting, Past(whole.recorder.events, [0.0] * len(whole.recorder.events)))
+    assert [one.result for one in await again.subcalls(["a", "b", "c"], FRAME)] == [one.result for one in made]
+    assert again.engine.count == 0
+    assert (again.budget.usage, again.budget.subcalls) == (whole.budget.usage, whole.budget.subcalls)
+    assert again.recorder.events == whole.recorder.events
+    await again.subcalls(["a", "b", "c"], FRAME)  # a second one was not made then
+    assert again.engine.count == 3
+
+
+async def test_a_frame_of_other_items_or_arguments_is_asked() -> None:
+    whole = Run(shouting)
+    await whole.subcalls(["a", "b"], FRAME)
+    again = Run(shouting, Past(whole.recorder.events, [0.0]))
+    await again.subcalls(["a", "c"], FRAME)
+    await again.subcalls(["a", "b"], CallForm(CallKind.MAP, {"instruction": "whisper"}))
+    assert again.engine.count == 4
+
+
+async def test_a_frame_costs_what_it_learned_from_too() -> None:
+    run = Run(_parity)
+    await asyncio.gather(
+        run("classify", ["1", "2"], labels=["odd", "even"]), run("map", ["a"], instruction="x"), run("query", ["?"])
+    )
+    frames = [event.spent for event in run.recorder.events if isinstance(event, PageDone)]
+    assert sorted(spent.subcalls for spent in frames) == [1, 2 + 4]
+    (asked,) = run.done
+    assert sum((spent.usage for spent in frames), asked.usage) == run.budget.usage
+
+
+async def test_what_a_frame_has_cost_that_was_cut_off_is_told() -> None:
+    def fails(completion: Completion) -> str | Exception:
+        text = completion.messages[-1].content
+        return EngineUnavailable("gone") if text == "d" else text
+
+    run = Run(fails, max_concurrency=1)
+    with pytest.raises(EngineUnavailable):
+        await run.subcalls(["a", "b", "c", "d"], FRAME)
+    (told,) = [event for event in run.recorder.events if isinstance(event, Abandoned)]
+    assert told.usage == run.budget.usage
+    assert run.pages == []

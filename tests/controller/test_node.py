@@ -10,10 +10,11 @@ import pytest
 
 from rlm_local.controller import Ports, run_node
 from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
-from rlm_local.events import RunEnded, SubCallDone, TurnStarted, TurnTaken
+from rlm_local.events import Abandoned, RunEnded, SubCallDone, TurnStarted, TurnTaken
 from rlm_local.limits import Limits
+from rlm_local.ports import CallCancelled
 from rlm_local.prompts import load_profile
-from rlm_local.testing import KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
+from rlm_local.testing import AnsweringEngine, KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
 from rlm_local.types import (
     DEFAULT_GRAMMAR,
     Answer,
@@ -286,7 +287,7 @@ async def test_seconds_that_run_out_end_the_run_with_what_was_seen() -> None:
             return await super().complete(completion)
 
     recorder = KeptEvents()
-    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=0.2)
+    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=5.0)
     assert answer.stop is StopReason.TIME_LIMIT
     assert "30 euros" in str(answer.value)
     assert recorder.events[-1] == RunEnded(answer)
@@ -334,8 +335,8 @@ async def test_each_turn_is_announced_with_the_state_it_is_held_to() -> None:
     recorder = KeptEvents()
     await ask(ScriptedEngine([LOOK, 'FINAL("30 euros")']), ScriptedRepl([SEEN]), recorder=recorder)
     assert [event for event in recorder.events if isinstance(event, TurnStarted)] == [
-        TurnStarted(1, "first"),
-        TurnStarted(2, "open"),
+        TurnStarted("0", 1, "first"),
+        TurnStarted("0", 2, "open"),
     ]
 
 
@@ -353,3 +354,95 @@ async def test_a_variable_of_the_wrong_type_is_no_confirmed_answer_on_the_last_t
     answer = await ask(ScriptedEngine([LOOK, "FINAL_VAR(fee)"]), repl, answer_schema={"type": "integer"}, max_turns=2)
     assert (answer.value, answer.confirmed) == ("30 euros", False)
     assert "must be of type integer" in answer.reason
+
+
+async def test_tokens_of_cancelled_sub_calls_are_booked_and_recorded_as_the_engine_says() -> None:
+    class Cancelled(ScriptedEngine):
+        async def complete(self, completion):
+            if not self.completions:
+                return await super().complete(completion)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise CallCancelled(Usage(30, 20, 7)) from None
+
+    recorder = KeptEvents()
+    engine = Cancelled([LOOK])
+    answer = await ask(engine, QueryingRepl(["a?", "b?"]), recorder=recorder, wall_s=5.0)
+    assert answer.stop is StopReason.TIME_LIMIT
+    assert answer.usage.completion_tokens == 10 + 2 * 7
+    assert [event.usage for event in recorder.events if isinstance(event, Abandoned)] == [Usage(30, 20, 7)] * 2
+
+
+async def test_requests_at_one_time_are_bounded_over_the_whole_run() -> None:
+    class Counting(AnsweringEngine):
+        most = now = 0
+
+        async def complete(self, completion):
+            self.now += 1
+            self.most = max(self.most, self.now)
+            reply = await super().complete(completion)
+            self.now -= 1
+            return reply
+
+    engine = Counting(lambda asked: LOOK if asked.grammar else "yes", window_tokens=8_192)
+    await ask(engine, QueryingRepl([f"{n}?" for n in range(20)]), max_concurrency=3, max_turns=2)
+    assert engine.most == 3
+
+
+async def test_the_budget_that_is_left_is_told_and_what_is_low_by_name() -> None:
+    engine = ScriptedEngine([LOOK, "yes", "yes", 'FINAL("yes")'])
+    await ask(engine, QueryingRepl(["a?", "b?"]), max_subcalls=2)
+    assert "Only 0 sub-calls are left." in engine.completions[-1].messages[-1].content
+    large = ScriptedEngine([LOOK, 'FINAL("30 euros")'], window_tokens=32_000)
+    await ask(large, ScriptedRepl([SEEN]), profile="large")
+    assert "11 turns left, 64 sub-calls, " in large.completions[-1].messages[-1].content
+
+
+def looks(*codes: str) -> list[str]:
+    return [f"```repl\n{code}\n```" for code in codes]
+
+
+def failing(line: str) -> CellResult:
+    return CellResult(CellStatus.RAISED, "", error=f"Traceback (most recent call last):\n{line}\n")
+
+
+@pytest.mark.parametrize(
+    ("results", "why"),
+    [
+        ([failing("NameError: x")] * 6, "the same error came 3 times: NameError: x"),
+        ([SEEN] * 6, "3 cells in a row printed nothing new"),
+    ],
+)
+async def test_a_run_that_goes_round_in_a_circle_is_told_once_and_then_ends_unconfirmed(
+    results: list[CellResult | str], why: str
+) -> None:
+    cells = looks(*(f"look({n})" for n in range(len(results))))
+    engine = ScriptedEngine(["```repl\nfirst()\n```", *cells, 'FINAL("30 euros")'], window_tokens=32_000)
+    answer = await ask(engine, ScriptedRepl([SEEN, *results]), max_turns=30)
+    told = [one.messages[-1].content for one in engine.completions if why in one.messages[-1].content]
+    assert len(told) == 1  # by name; the next time it may only answer
+    assert (engine.completions[-1].grammar or "").startswith("start: final\n")
+    assert (answer.value, answer.stop, answer.confirmed) == ("30 euros", StopReason.NO_PROGRESS, False)
+    assert answer.reason == f"the run went round in a circle: {why}"
+
+
+async def test_sub_calls_that_only_repeat_are_a_circle_too_and_cost_nothing() -> None:
+    engine = AnsweringEngine(
+        lambda asked: f"```repl\nlook({len(asked.messages)})\n```" if asked.grammar else "the same",
+        window_tokens=32_000,
+    )
+    answer = await ask(engine, QueryingRepl(["a?", "b?"]), max_turns=30)
+    assert answer.stop is StopReason.NO_PROGRESS
+    assert "2 cells in a row asked sub-models only what was asked before" in answer.reason
+    assert len([one for one in engine.completions if not one.grammar]) == 2
+    assert answer.remembered == answer.subcalls - 2
+
+
+async def test_progress_resets_what_the_breaker_counts() -> None:
+    outputs = [SEEN, SEEN, SEEN, "something else\n"] * 3
+    engine = ScriptedEngine([*looks(*(f"look({n})" for n in range(12))), 'FINAL("30 euros")'], window_tokens=32_000)
+    answer = await ask(
+        engine, ScriptedRepl([f"{n}: {text}" if n % 2 else text for n, text in enumerate(outputs)]), max_turns=30
+    )
+    assert (answer.value, answer.confirmed) == ("30 euros", True)

@@ -21,7 +21,7 @@ from rlm_local.limits import Limits
 from rlm_local.prompts import load_profile
 from rlm_local.runtime import Runtime, require_room
 from rlm_local.testing import KeptEvents, ScriptedEngine
-from rlm_local.types import Answer, CellStatus, Document, Request, StopReason
+from rlm_local.types import Answer, CellStatus, Document, Request, StopReason, Stretch
 
 pytestmark = pytest.mark.jail
 
@@ -144,3 +144,22 @@ def parent(pid: int) -> int:
 def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def test_an_answer_tells_what_was_read_and_an_unread_rest_can_forbid_to_confirm_it(
+    nsjail: None, limits: Limits
+) -> None:
+    letter = Document("letter.txt", "Dear tenant, the heating will be repaired on Monday at nine.\n")
+    card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
+    answers = []
+    for share in (0.3, 0.95):
+        engine = ScriptedEngine(
+            ["```repl\nprint(documents[0].text)\n```", 'FINAL("ninety days")'], window_tokens=32_000
+        )
+        runtime = Runtime(card, load_profile("small"), engine, "0" * 64)
+        request = Request("How long is it?", (LEASE, letter), limits, require_coverage=share)
+        answers.append(await runtime.ask(request, KeptEvents()))
+    lease, other = answers[0].coverage
+    assert (lease.printed, other.untouched) == ((Stretch(0, 33),), (Stretch(0, len(letter.text)),))
+    assert [answer.confirmed for answer in answers] == [True, False]
+    assert answers[1].reason == "34.7% of the characters were read by a model, but 95.0% are required"

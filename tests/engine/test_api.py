@@ -131,6 +131,19 @@ async def test_a_stream_that_nobody_reads_any_more_is_ended(raw: httpx.AsyncClie
     assert await metric(raw, "requests_running") == 0
 
 
+async def test_a_request_that_is_cancelled_by_name_tells_what_it_had_cost(raw: httpx.AsyncClient) -> None:
+    body = user("Count.", max_tokens=1500, ignore_eos=True, stream=True, request_id="mine")
+    async with raw.stream("POST", CHAT, json=body) as reply:
+        lines = reply.aiter_lines()
+        for _ in range(8):  # four events and the lines between them
+            await anext(lines)
+        usage = (await raw.post("/cancel", json={"request_id": "mine"})).json()["usage"]
+    assert 4 <= usage["completion_tokens"] < 1500
+    assert 0 <= usage["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] < 100
+    nobody = await raw.post("/cancel", json={"request_id": "nobody's"})
+    assert nobody.json()["usage"]["total_tokens"] == 0
+
+
 async def test_logprobs_are_of_the_drawn_token_and_the_likeliest(raw: httpx.AsyncClient) -> None:
     answer = await post(raw, CHAT, user("Name a colour.", max_tokens=3, logprobs=True, top_logprobs=2))
     for token in answer["choices"][0]["logprobs"]["content"]:

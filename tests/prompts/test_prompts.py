@@ -37,11 +37,13 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str, protocol:
         "subcall": [[m.role.value, m.content] for m in subcall_messages(profile, "Is it so?")],
         "notes": [
             profile.open,
+            profile.low,
             profile.last,
             profile.held,
             profile.unsupported,
             profile.empty,
             profile.repeated,
+            profile.circle,
             profile.closed,
         ],
     }

@@ -28,7 +28,7 @@ from rlm_local.server.listen import listen_unix
 from rlm_local.server.runs import Runs
 from rlm_local.server.serve import _Http
 from rlm_local.testing import ScriptedEngine, ScriptedRepl
-from rlm_local.types import Answer, Completion, Reply, Request, Sampling
+from rlm_local.types import Answer, Completion, EngineInfo, Reply, Request, Sampling
 
 MODEL = "smollm2-135m"
 LEASE = "The notice period is ninety days. " * 100  # long enough to be a document
@@ -62,7 +62,7 @@ class ScriptedRuntime:
         self.asked.append(Asked(request, scope, sampling))
         corpus = join(request.documents)
         self.open_jails += 1
-        recorder.write(_started(request))
+        recorder.write(_started(request, self.engine.info))
         try:
             return await run_node(
                 request,
@@ -76,18 +76,21 @@ class ScriptedRuntime:
             self.open_jails -= 1
 
 
-def _started(request: Request) -> RunStarted:
+def _started(request: Request, engine: EngineInfo) -> RunStarted:
     documents = tuple(DocumentInfo(each.name, len(each.text), "0" * 64) for each in request.documents)
     return RunStarted(
         question=request.question,
         model=MODEL,
         weights_sha256="0" * 64,
         profile="small",
+        prompts_sha256="0" * 64,
+        sampling=Sampling(),
         documents=documents,
         limits=request.limits,
         grammar=request.grammar,
         answer_schema=request.answer_schema,
-        window_tokens=32_000,
+        require_coverage=request.require_coverage,
+        engine=engine,
         version="0",
     )
 

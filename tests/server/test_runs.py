@@ -76,7 +76,7 @@ async def test_events_come_from_the_beginning_then_live_and_a_reader_may_come_ba
     engine.go.set()
     told = await early
     names = [name for name, _ in told]
-    assert names[:2] == ["run_started", "turn_started"]
+    assert [name for name in names if name != "tokens_counted"][:2] == ["run_started", "turn_started"]
     assert names[-2:] == ["run_ended", "ended"]
     assert [event["seq"] for _, event in told[:-1]] == list(range(len(told) - 1))
     assert told[-1][1] == await look(served, made)

@@ -2,7 +2,19 @@
 
 import pytest
 
-from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted, SubCallDone, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import (
+    DocumentInfo,
+    Event,
+    Replied,
+    RunEnded,
+    RunStarted,
+    Spent,
+    SubCallDone,
+    TokensCounted,
+    TurnStarted,
+    TurnTaken,
+    TurnWritten,
+)
 from rlm_local.limits import Limits
 from rlm_local.types import (
     Answer,
@@ -10,8 +22,12 @@ from rlm_local.types import (
     CellResult,
     CellStatus,
     Citation,
+    EngineInfo,
     Final,
     GrammarMode,
+    Reply,
+    ReplyStop,
+    Sampling,
     Span,
     StopReason,
     SubCall,
@@ -29,7 +45,6 @@ def run() -> list[Event]:
         CellStatus.OK,
         "... within 30 days of ...\n30 days\n",
         spans=(Span(0, 10, 60),),
-        subcalls=(subcall,),
         elapsed_s=0.5,
     )
     written = f"I look for the period.\n```repl\n{CODE}\n```"
@@ -49,19 +64,27 @@ def run() -> list[Event]:
             model="qwen2.5-coder-1.5b",
             weights_sha256="0" * 64,
             profile="small",
-            documents=(DocumentInfo("licence.txt", 11_358, "1" * 64), DocumentInfo("other.txt", 642, "2" * 64)),
+            prompts_sha256="3" * 64,
+            sampling=Sampling(),
+            documents=(
+                DocumentInfo("licence.txt", 11_358, "1" * 64, "/texts/licence.txt"),
+                DocumentInfo("other.txt", 642, "2" * 64),
+            ),
             limits=Limits(),
             grammar=GrammarMode.PYTHON,
             answer_schema={"type": "string"},
-            window_tokens=16_384,
+            require_coverage=0.0,
+            engine=EngineInfo("qwen2.5-coder-1.5b", 16_384, "lark", can_close=True),
             version="0.1.0",
         ),
-        TurnStarted(1, "first"),
-        TurnWritten(1, written),
-        SubCallDone(1, subcall),
-        TurnTaken(1, Turn(written, Cell(CODE), Usage(900, 0, 40), result), "ok: ..."),
-        TurnStarted(2, "later"),
-        TurnWritten(2, 'FINAL("30 days")'),
-        TurnTaken(2, Turn('FINAL("30 days")', Final("30 days"), Usage(1_060, 1_000, 16)), ""),
+        TurnStarted("0", 1, "first"),
+        TurnWritten("0", 1, written),
+        TokensCounted("4" * 32, 40),
+        Replied("0", 1, "5" * 32, Reply("30 days", ReplyStop.COMPLETE, Usage(40, 0, 4))),
+        SubCallDone("0", 1, 1, subcall),
+        TurnTaken("0", 1, Turn(written, Cell(CODE), Usage(900, 0, 40), result), "ok: ...", Spent(1, Usage(40, 0, 4))),
+        TurnStarted("0", 2, "later"),
+        TurnWritten("0", 2, 'FINAL("30 days")'),
+        TurnTaken("0", 2, Turn('FINAL("30 days")', Final("30 days"), Usage(1_060, 1_000, 16)), ""),
         RunEnded(answer),
     ]

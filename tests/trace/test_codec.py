@@ -4,16 +4,23 @@ import math
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm_local.events import (
+    Abandoned,
     DocumentInfo,
     Event,
+    NodeEnded,
+    NodeStarted,
     PageDone,
+    Replied,
     RunEnded,
+    RunResumed,
     RunStarted,
+    Spent,
     SubCallDone,
+    TokensCounted,
     TurnStarted,
     TurnTaken,
     TurnWritten,
@@ -27,14 +34,20 @@ from rlm_local.types import (
     CellResult,
     CellStatus,
     Citation,
+    DocumentCoverage,
+    EngineInfo,
     Failure,
     Final,
     FinalVar,
     GrammarMode,
     Malformed,
     Page,
+    Reply,
+    ReplyStop,
+    Sampling,
     Span,
     StopReason,
+    Stretch,
     SubCall,
     Turn,
     Usage,
@@ -56,9 +69,10 @@ def tuples(items: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[Any, ...]]:
 
 
 USAGE = st.builds(Usage, COUNT, COUNT, COUNT)
-SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT, st.booleans(), JSON)
+SUBCALL = st.builds(SubCall, TEXT, TEXT, USAGE, TEXT, st.booleans(), JSON, TEXT)
 FAILURE = st.builds(Failure, COUNT, TEXT)
 PAGE = st.builds(Page, st.sampled_from(CallKind), JSON, tuples(TEXT), tuples(JSON), tuples(FAILURE), USAGE)
+SPENT = st.builds(Spent, COUNT, USAGE, COUNT)
 FINAL = st.builds(Final, JSON)
 ACTION = st.one_of(st.builds(Cell, TEXT), FINAL, st.builds(FinalVar, TEXT), st.builds(Malformed, TEXT))
 RESULT = st.builds(
@@ -70,9 +84,12 @@ RESULT = st.builds(
     error=TEXT,
     spans=tuples(st.builds(Span, COUNT, COUNT, COUNT)),
     subcalls=tuples(SUBCALL),
+    pages=tuples(PAGE),
+    facts=JSON,
     final=st.none() | FINAL,
     elapsed_s=SECONDS,
 )
+STRETCHES = tuples(st.builds(Stretch, COUNT, COUNT))
 ANSWER = st.builds(
     Answer,
     value=JSON,
@@ -84,6 +101,7 @@ ANSWER = st.builds(
     subcalls=COUNT,
     turns=COUNT,
     wall_s=SECONDS,
+    coverage=tuples(st.builds(DocumentCoverage, TEXT, COUNT, STRETCHES, STRETCHES, STRETCHES, STRETCHES)),
 )
 LIMITS = st.builds(
     Limits, max_turns=st.integers(2, 99), wall_s=st.floats(0.1, 10**6), cell_memory_bytes=st.just(64 * MIB)
@@ -96,22 +114,55 @@ EVENT = st.one_of(
         TEXT,
         TEXT,
         TEXT,
-        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT)),
+        TEXT,
+        st.builds(Sampling, SECONDS, SECONDS, COUNT, COUNT),
+        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT, TEXT)),
         LIMITS,
         MODE,
         JSON,
-        COUNT,
+        SECONDS,
+        st.builds(EngineInfo, TEXT, COUNT, TEXT, st.booleans()),
         TEXT,
     ),
-    st.builds(TurnStarted, COUNT, TEXT),
-    st.builds(TurnWritten, COUNT, TEXT),
-    st.builds(SubCallDone, COUNT, SUBCALL),
-    st.builds(PageDone, COUNT, PAGE),
-    st.builds(TurnTaken, COUNT, st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT), TEXT),
+    st.builds(RunResumed, TEXT),
+    st.builds(
+        Replied,
+        TEXT,
+        COUNT,
+        TEXT,
+        st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT, tuples(SECONDS)),
+    ),
+    st.builds(
+        NodeStarted,
+        TEXT,
+        TEXT,
+        COUNT,
+        TEXT,
+        tuples(st.builds(DocumentInfo, TEXT, COUNT, TEXT, TEXT)),
+        tuples(st.builds(Span, COUNT, COUNT, COUNT)),
+        LIMITS,
+    ),
+    st.builds(NodeEnded, TEXT, ANSWER),
+    st.builds(Abandoned, TEXT, COUNT, USAGE),
+    st.builds(TokensCounted, TEXT, COUNT),
+    st.builds(TurnStarted, TEXT, COUNT, TEXT),
+    st.builds(TurnWritten, TEXT, COUNT, TEXT),
+    st.builds(SubCallDone, TEXT, COUNT, COUNT, SUBCALL),
+    st.builds(PageDone, TEXT, COUNT, COUNT, PAGE, SPENT),
+    st.builds(
+        TurnTaken,
+        TEXT,
+        COUNT,
+        st.builds(Turn, TEXT, ACTION, USAGE, st.none() | RESULT, TEXT),
+        TEXT,
+        SPENT,
+        SECONDS,
+    ),
     st.builds(RunEnded, ANSWER),
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(EVENT)
 def test_every_event_comes_back_from_json_as_it_was(event: Event) -> None:
     text = json.dumps(encode_event(event), allow_nan=False)
@@ -135,9 +186,10 @@ def test_a_number_that_json_does_not_know_comes_back_too() -> None:
 
 
 def test_an_event_reads_as_its_name_and_its_fields() -> None:
-    event = TurnTaken(3, Turn("x", FinalVar("count"), Usage(5, 4, 1)), "")
+    event = TurnTaken("0", 3, Turn("x", FinalVar("count"), Usage(5, 4, 1)), "")
     assert encode_event(event) == {
         "event": "turn_taken",
+        "node": "0",
         "number": 3,
         "turn": {
             "text": "x",
@@ -147,6 +199,12 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
             "closed_text": "",
         },
         "observation": "",
+        "spent": {
+            "subcalls": 0,
+            "usage": {"prompt_tokens": 0, "cached_tokens": 0, "completion_tokens": 0},
+            "remembered": 0,
+        },
+        "elapsed_s": 0.0,
     }
 
 
@@ -158,12 +216,12 @@ def test_an_event_reads_as_its_name_and_its_fields() -> None:
         ({"number": "1"}, "TurnWritten.number: '1' is not of type int"),
         ({"number": True}, "TurnWritten.number: True is not of type int"),
         ({"text": None}, "TurnWritten.text: None is not of type str"),
-        ({"more": 1}, "TurnWritten needs number, text; found number, text, more"),
+        ({"more": 1}, "TurnWritten needs node, number, text; found node, number, text, more"),
     ],
 )
 def test_an_object_that_is_no_event_is_refused_with_the_field(change: dict[str, Any], message: str) -> None:
     with pytest.raises(DecodeError) as caught:
-        decode_event({"event": "turn_written", "number": 1, "text": "x"} | change)
+        decode_event({"event": "turn_written", "node": "0", "number": 1, "text": "x"} | change)
     assert str(caught.value).startswith(message)
 
 
@@ -193,4 +251,19 @@ def test_a_damaged_field_is_named_by_its_way(path: list[str], value: object, mes
 
 
 def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
-    assert {RunStarted, TurnStarted, TurnWritten, SubCallDone, PageDone, TurnTaken, RunEnded} == set(get_args(Event))
+    built = {
+        RunStarted,
+        RunResumed,
+        Replied,
+        Abandoned,
+        TokensCounted,
+        NodeStarted,
+        NodeEnded,
+        TurnStarted,
+        TurnWritten,
+        SubCallDone,
+        PageDone,
+        TurnTaken,
+        RunEnded,
+    }
+    assert built == set(get_args(Event))

@@ -14,7 +14,7 @@ import pytest
 from rlm_local.errors import TraceError
 from rlm_local.events import Event, TurnWritten
 from rlm_local.ports import Recorder
-from rlm_local.trace import TraceWriter, default_path, read_trace
+from rlm_local.trace import TraceWriter, Written, default_path, read_trace
 from rlm_local.types import Answer, StopReason
 
 
@@ -86,7 +86,7 @@ def test_a_last_line_without_its_newline_is_whole(tmp_path: Path, run: list[Even
 
 @pytest.mark.parametrize("text", ["a lone \ud800 surrogate", "line\u2028separators\x85\x0c and Gebühr", "\x00"])
 def test_any_text_survives_the_file(tmp_path: Path, run: list[Event], text: str) -> None:
-    events = [run[0], TurnWritten(1, text)]
+    events = [run[0], TurnWritten("0", 1, text)]
     assert list(read_trace(written(tmp_path / "run.jsonl", events)).events) == events
 
 
@@ -161,13 +161,21 @@ def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_pa
         (3, b"{}", "v is None, but must be the trace's version"),
         (3, b'{"v":3,"seq":7,"t":0}', "seq is 7, but must be 2: a line is missing or doubled"),
         (3, b'{"v":3,"seq":2,"t":"x"}', "t is 'x', but must be seconds since the start"),
-        (3, b'{"v":3,"seq":2,"t":0,"event":"turn_written","number":1}', "TurnWritten needs number, text; found number"),
+        (
+            3,
+            b'{"v":3,"seq":2,"t":0,"event":"turn_written","node":"0","number":1}',
+            "TurnWritten needs node, number, text; found node, number",
+        ),
         (
             1,
-            b'{"v":3,"seq":0,"t":0,"event":"turn_started","number":1,"state":""}',
+            b'{"v":3,"seq":0,"t":0,"event":"turn_started","node":"0","number":1,"state":""}',
             "the first line has no time under at",
         ),
-        (1, b'{"v":3,"seq":0,"t":0,"at":"noon","event":"turn_started","number":1,"state":""}', "Invalid isoformat"),
+        (
+            1,
+            b'{"v":3,"seq":0,"t":0,"at":"noon","event":"turn_started","node":"0","number":1,"state":""}',
+            "Invalid isoformat",
+        ),
     ],
 )
 def test_a_damaged_line_is_refused_by_its_number(
@@ -215,3 +223,41 @@ def test_a_file_descriptor_is_not_left_behind(tmp_path: Path, run: list[Event]) 
     before = set(Path("/proc/self/fd").iterdir())
     written(tmp_path / "run.jsonl", run)
     assert set(Path("/proc/self/fd").iterdir()) <= before
+
+
+def test_a_trace_that_goes_on_is_one_trace_wherever_it_was_cut(tmp_path: Path, run: list[Event]) -> None:
+    data = written(tmp_path / "run.jsonl", run).read_bytes()
+    lines = data.split(b"\n")
+    first_three = len(b"\n".join(lines[:3]))
+    cut = tmp_path / "cut.jsonl"
+    for length in (first_three, first_three + 1, first_three + 30):  # no newline, whole, half a line
+        cut.write_bytes(data[:length])
+        before = read_trace(cut)
+        with TraceWriter(cut, behind=Written(len(before.events), before.whole_bytes, before.times_s[-1])) as writer:
+            for event in run[3:]:
+                writer.write(event)
+        after = read_trace(cut)
+        assert (list(after.events), after.truncated) == (run, False)
+        assert list(after.times_s) == sorted(after.times_s)
+
+
+def test_a_run_that_still_goes_on_cannot_be_resumed_beside_itself(tmp_path: Path, run: list[Event]) -> None:
+    with TraceWriter(tmp_path / "run.jsonl") as writer:
+        writer.write(run[0])
+        trace = read_trace(writer.path)
+        with pytest.raises(TraceError, match="its run still goes on in another process"):
+            TraceWriter(writer.path, behind=Written(1, trace.whole_bytes, 0.0))
+        writer.write(run[1])
+    assert list(read_trace(writer.path).events) == run[:2]
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x7fELF\x02\x01", b"The notice period\nis ninety days.\n", b'{"a": 1}\n{"b": 2}\n']
+)
+def test_a_file_that_is_no_trace_is_told_in_one_sentence(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(
+        TraceError, match=rf"^{re.escape(str(path))} is not a trace of rlm-local: its first line is no event$"
+    ):
+        read_trace(path)

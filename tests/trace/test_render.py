@@ -27,7 +27,7 @@ from rlm_local.types import (
 
 
 def after(result: CellResult) -> list[str]:
-    return event_lines(TurnTaken(1, Turn("x", Cell("x"), Usage(), result), "ignored"))
+    return event_lines(TurnTaken("0", 1, Turn("x", Cell("x"), Usage(), result), "ignored"))
 
 
 def test_a_run_is_drawn_as_it_happened(run: list[Event]) -> None:
@@ -106,21 +106,21 @@ def test_what_became_of_a_cell_is_told(result: CellResult, lines: list[str]) -> 
 def test_a_turn_without_a_cell_shows_what_was_wrong_with_it(
     action: Final | Malformed, observation: str, lines: list[str]
 ) -> None:
-    assert event_lines(TurnTaken(1, Turn("x", action, Usage()), observation)) == lines
+    assert event_lines(TurnTaken("0", 1, Turn("x", action, Usage()), observation)) == lines
 
 
 def test_a_sub_call_is_one_line_however_long_its_prompt() -> None:
-    (line,) = event_lines(SubCallDone(1, SubCall("word\n" * 100_000, "yes\nand no", Usage())))
+    (line,) = event_lines(SubCallDone("0", 1, 1, SubCall("word\n" * 100_000, "yes\nand no", Usage())))
     assert line.startswith("  ↳ sub-call: word word")
     assert line.endswith("… (500,000 characters) → yes and no")
-    (refused,) = event_lines(SubCallDone(1, SubCall("why?", "", Usage(), refused="no calls are left")))
+    (refused,) = event_lines(SubCallDone("0", 1, 1, SubCall("why?", "", Usage(), refused="no calls are left")))
     assert refused == "  ↳ sub-call: why? (4 characters) → refused: no calls are left"
 
 
 def test_a_page_of_items_is_one_line_and_tells_what_failed() -> None:
     failed = (Failure(1, "too long"),)
     page = Page(CallKind.CLASSIFY, {}, ("a", "b", "c"), ({"label": "x"}, None, {"label": "y"}), failed, Usage())
-    assert event_lines(PageDone(1, page)) == [
+    assert event_lines(PageDone("0", 1, 1, page)) == [
         "  ↳ classify: 3 items → {'label': 'x'}; {'label': 'y'}",
         "  · 1 item failed; item 1: too long",
     ]
@@ -149,13 +149,15 @@ HOSTILE = "\x1b[31m\u202e\x07"
 @pytest.mark.parametrize(
     "event",
     [
-        TurnWritten(1, f"{HOSTILE}\n```repl\n{HOSTILE}\n```"),
-        SubCallDone(1, SubCall(HOSTILE, HOSTILE, Usage())),
-        SubCallDone(1, SubCall(HOSTILE, "", Usage(), refused=HOSTILE)),
-        PageDone(1, Page(CallKind.MAP, {"x": HOSTILE}, (HOSTILE,), (HOSTILE,), (Failure(0, HOSTILE),), Usage())),
-        TurnTaken(1, Turn("x", Cell("x"), Usage(), CellResult(CellStatus.RAISED, HOSTILE, error=HOSTILE)), "x"),
-        TurnTaken(1, Turn("x", Malformed(HOSTILE), Usage()), HOSTILE),
-        TurnTaken(1, Turn("x", Final(1), Usage()), HOSTILE),
+        TurnWritten("0", 1, f"{HOSTILE}\n```repl\n{HOSTILE}\n```"),
+        SubCallDone("0", 1, 1, SubCall(HOSTILE, HOSTILE, Usage())),
+        SubCallDone("0", 1, 1, SubCall(HOSTILE, "", Usage(), refused=HOSTILE)),
+        PageDone(
+            "0", 1, 1, Page(CallKind.MAP, {"x": HOSTILE}, (HOSTILE,), (HOSTILE,), (Failure(0, HOSTILE),), Usage())
+        ),
+        TurnTaken("0", 1, Turn("x", Cell("x"), Usage(), CellResult(CellStatus.RAISED, HOSTILE, error=HOSTILE)), "x"),
+        TurnTaken("0", 1, Turn("x", Malformed(HOSTILE), Usage()), HOSTILE),
+        TurnTaken("0", 1, Turn("x", Final(1), Usage()), HOSTILE),
         RunEnded(
             Answer(
                 HOSTILE,

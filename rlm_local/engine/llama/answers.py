@@ -90,7 +90,13 @@ def event(content: dict[str, Any]) -> bytes:
 def usage_of(replies: Sequence[Generated]) -> dict[str, Any]:
     """Return the usage of replies to one prompt: the prompt counts once, as OpenAI has it."""
     first = replies[0].usage
-    usage = Usage(first.prompt_tokens, first.cached_tokens, sum(r.usage.completion_tokens for r in replies))
+    return usage_object(
+        Usage(first.prompt_tokens, first.cached_tokens, sum(r.usage.completion_tokens for r in replies))
+    )
+
+
+def usage_object(usage: Usage) -> dict[str, Any]:
+    """Return a usage in OpenAI's shape."""
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,

@@ -15,13 +15,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import Send
 
-from rlm_local.engine.llama.answers import DONE, Shape, error_body, event, shown_size
+from rlm_local.engine.llama.answers import DONE, Shape, error_body, event, shown_size, usage_object
 from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.llama.interrupt import DeadlinePassed
 from rlm_local.engine.llama.protocol import (
     Ask,
     Body,
     parse_body,
+    parse_cancel,
     parse_chat,
     parse_detokenize,
     parse_flush,
@@ -59,15 +60,19 @@ def application(service: Service) -> Starlette:
     async def flush(request: Request) -> Response:
         return JSONResponse({"freed_tokens": await service.flush(parse_flush(await _body(request)))})
 
+    async def cancel(request: Request) -> Response:
+        spent = await service.cancel_named(parse_cancel(await _body(request)))
+        return JSONResponse({"usage": usage_object(spent)})
+
     async def complete(request: Request, parse: Callable[[Body], Ask], *, chat: bool) -> Response:
         body = _for(service, await _body(request))
         ask = parse(body)
         jobs = await asyncio.to_thread(service.prepare, ask)
         shape = Shape.new(service.name, chat=chat)
         if ask.stream:
-            events = _events(service, shape, jobs, with_usage=ask.stream_usage)
+            events = _events(service, shape, jobs, with_usage=ask.stream_usage, name=ask.request_id)
             return _Stream(events)
-        return JSONResponse(shape.whole(await _replies(service, request, jobs)))
+        return JSONResponse(shape.whole(await _replies(service, request, jobs, name=ask.request_id)))
 
     async def chat(request: Request) -> Response:
         return await complete(request, parse_chat, chat=True)
@@ -82,6 +87,7 @@ def application(service: Service) -> Starlette:
             Route("/v1/models", models),
             Route("/tokenize", tokenize, methods=["POST"]),
             Route("/detokenize", detokenize, methods=["POST"]),
+            Route("/cancel", cancel, methods=["POST"]),
             Route("/reset_prefix_cache", flush, methods=["POST"]),
             Route("/v1/chat/completions", chat, methods=["POST"]),
             Route("/v1/completions", text, methods=["POST"]),
@@ -103,9 +109,9 @@ class _UnknownModel(EngineRefused):
     pass
 
 
-async def _replies(service: Service, request: Request, jobs: list[Job]) -> list[Generated]:
+async def _replies(service: Service, request: Request, jobs: list[Job], *, name: str) -> list[Generated]:
     """Return all replies; a caller who hangs up, or one reply that fails, ends the others."""
-    running = [service.start(job) for job in jobs]
+    running = [service.start(job, name=name) for job in jobs]
     generating: asyncio.Future[list[Generated]] = asyncio.gather(*map(service.reply, running))
     gone: asyncio.Future[None] = asyncio.ensure_future(_hung_up(request))
     both: set[asyncio.Future[Any]] = {generating, gone}
@@ -134,7 +140,9 @@ class _Stream(StreamingResponse):
             await super().stream_response(send)
 
 
-async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool) -> AsyncGenerator[bytes, None]:
+async def _events(
+    service: Service, shape: Shape, jobs: list[Job], *, with_usage: bool, name: str
+) -> AsyncGenerator[bytes, None]:
     """Yield the events of a stream. Closing it, as when the caller hangs up, ends the replies."""
     loop = asyncio.get_running_loop()
     news: asyncio.Queue[tuple[int, _Piece | Generated | EngineError]] = asyncio.Queue()
@@ -148,7 +156,7 @@ async def _events(service: Service, shape: Shape, jobs: list[Job], *, with_usage
         except EngineError as error:
             news.put_nowait((index, error))
 
-    running = [service.start(job, partial(say, i)) for i, job in enumerate(jobs)]
+    running = [service.start(job, partial(say, i), name=name) for i, job in enumerate(jobs)]
     ends = [asyncio.ensure_future(finish(i)) for i in range(len(jobs))]
     sent, offsets = [0] * len(jobs), [0] * len(jobs)  # tokens, and characters of them
     replies: list[Generated] = []

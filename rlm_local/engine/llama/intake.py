@@ -22,6 +22,7 @@ from rlm_local.engine.llama.request import Hear, Job, Request
 from rlm_local.engine.llama.scheduler import Scheduler
 from rlm_local.engine.llama.template import ChatTemplate, encode
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
+from rlm_local.types import Usage
 
 SCRATCH = 64  # sequence numbers kept for scoring choices: as many places at a time
 
@@ -97,9 +98,9 @@ class Service:
         """Forget what one scope left in memory, or all did; return the cells that this freed."""
         return await asyncio.wrap_future(self._loop.call(lambda: self._scheduler.flush(scope)))
 
-    def start(self, job: Job, on_text: Hear | None = None) -> Request:
+    def start(self, job: Job, on_text: Hear | None = None, *, name: str = "") -> Request:
         """Begin a job; await its reply by `reply`, or stop it by `cancel`. on_text: see Request."""
-        request = Request(job, self._model, cancel=Cancel(), on_text=on_text)
+        request = Request(job, self._model, cancel=Cancel(), on_text=on_text, name=name)
         self._running.add(request)
         self._loop.submit(request)
         return request
@@ -115,6 +116,15 @@ class Service:
         """End a request within a step. Nothing for one that has ended."""
         if not request.result.done():
             self._loop.cancel(request)
+
+    async def cancel_named(self, name: str) -> Usage:
+        """End the requests that were sent under this name; return what they had come to cost."""
+        named = [request for request in tuple(self._running) if request.name == name]
+        for request in named:
+            self.cancel(request)
+        # Only when the decode thread has let go of them do their counts stand.
+        await asyncio.gather(*(asyncio.wrap_future(request.result) for request in named), return_exceptions=True)
+        return sum((request.spent for request in named), Usage())
 
     def cancel_all(self) -> None:
         for request in tuple(self._running):

@@ -20,10 +20,11 @@ Body: TypeAlias = Mapping[str, Any]
 
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 _COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "stream_options", "n", "stop", "logprobs"}
-_COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos", "close_at_limit"}
+_COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos", "close_at_limit", "request_id"}
 _CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs"}
 _TEXT = _COMMON | {"prompt"}
 _DETOKENIZE = frozenset({"model", "tokens"})
+_CANCEL = frozenset({"request_id"})
 _FLUSH = frozenset({"cache_salt"})
 MAX_N = 64
 MAX_LOGPROBS = 20
@@ -48,6 +49,7 @@ class Ask:
     depth: int = 0  # levels below the root of a run; among requests of a scope the deepest goes first
     deadline_s: float | None = None  # from when the request was read
     ignore_ends: bool = False
+    request_id: str = ""  # by which /cancel knows it
     close_at_limit: bool = False  # ours alone: max_tokens ends a sentence of the grammar, and does not cut it
 
 
@@ -125,6 +127,7 @@ def _ask(body: Body, prompt: tuple[Message, ...] | str, limit: str) -> Ask:
         scope=_string(body, "cache_salt") if body.get("cache_salt") is not None else "",
         priority=_integer(body, "priority", 0, low=-(1 << 31)) or 0,
         depth=_integer(body, "depth", 0, low=0) or 0,
+        request_id=_string(body, "request_id") if body.get("request_id") is not None else "",
         deadline_s=None if deadline is None else _number(body, "deadline_s", 0.0, low=1e-3, high=1e6),
         ignore_ends=ignore_ends,
         close_at_limit=close_at_limit,
@@ -204,6 +207,12 @@ def parse_detokenize(body: Body) -> list[int]:
     if not isinstance(tokens, list) or not all(isinstance(t, int) and not isinstance(t, bool) for t in tokens):
         raise EngineRefused("tokens must be a list of whole numbers")
     return tokens
+
+
+def parse_cancel(body: Body) -> str:
+    """Return the id of the request that a /cancel request is to end. Raises EngineRefused."""
+    _only(body, _CANCEL)
+    return _string(body, "request_id")
 
 
 def parse_flush(body: Body) -> str | None:

@@ -65,8 +65,11 @@ class Request:
     last piece, as an end token does, are only in the result.
     """
 
-    def __init__(self, job: Job, vocabulary: Vocabulary, *, cancel: Cancel, on_text: Hear | None = None) -> None:
+    def __init__(
+        self, job: Job, vocabulary: Vocabulary, *, cancel: Cancel, on_text: Hear | None = None, name: str = ""
+    ) -> None:
         self.job = job
+        self.name = name  # that its caller gave it; empty for none
         self.cancel = cancel
         self.result: Future[Generated] = Future()
         self.result.set_running_or_notify_cancel()  # so that nobody's waiting for it can cancel it
@@ -122,6 +125,12 @@ class Request:
     def next_token(self) -> int:
         """The token whose logits the reply goes on from: the prompt's last, or the last one drawn."""
         return self.reply[-1] if self.reply else self.job.prompt[-1]
+
+    @property
+    def spent(self) -> Usage:
+        """What was computed for it so far, or found computed."""
+        read = min(self.position, len(self.job.prompt)) if self.is_admitted else 0
+        return Usage(read, min(self.cached, read), len(self.reply))
 
     @property
     def outstanding(self) -> int:

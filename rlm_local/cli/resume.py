@@ -1,0 +1,40 @@
+"""`rlm-local resume`: let a run go on that was interrupted, from its trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rlm_local.cli.running import run_and_tell
+from rlm_local.cli.trace import existing_trace
+from rlm_local.config import home
+from rlm_local.resume import check_same, check_unfinished, read_again
+from rlm_local.runtime import plan_runtime
+from rlm_local.trace import TraceWriter, Written
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option(
+    "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+@click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
+def resume(file: Path, paths: tuple[str, ...], kv_tokens: int | None, *, as_json: bool, quiet: bool) -> int:
+    """Let the run of the trace FILE go on where it was interrupted, by Ctrl-C or by the death of its process.
+
+    Turns and sub-calls that it has paid for are not asked again; the code of its cells runs again to bring its
+    variables back. Its documents are read again and must be the same; name those that are now elsewhere, or came
+    from standard input, as PATH. Exit codes are those of `ask`.
+    """
+    trace = existing_trace(file)
+    check_unfinished(trace)
+    again = read_again(trace, paths)
+    plan = plan_runtime(
+        again.started.model, home(), window_tokens=again.started.engine.window_tokens, kv_tokens=kv_tokens
+    )
+    check_same(again, plan)
+    writer = TraceWriter(file, behind=Written(len(trace.events), trace.whole_bytes, trace.times_s[-1]))
+    return run_and_tell(again.request, plan, writer, as_json=as_json, quiet=quiet, past=again.past())

@@ -1,0 +1,89 @@
+"""Whether a turn's final is the run's answer, and what the model is told where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import Template
+
+from rlm_local.controller.finish import is_empty, is_supported
+from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
+from rlm_local.prompts import Profile
+from rlm_local.types import Cell, Final, JsonValue, StopReason, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a turn came to. Without `value_given` the run goes on, and `note` tells the model why."""
+
+    note: str = ""
+    value_given: bool = False
+    value: JsonValue = None
+    stop: StopReason = StopReason.FINAL
+    reason: str = ""  # why the answer is not confirmed; empty when it is
+    is_best_so_far: bool = False  # nothing was given: the best of what was seen is the answer
+
+
+class Judge:
+    """Judges the turns of one node, in their order.
+
+    held: a value that was given too early or without support. stuck: the model repeats itself whatever is drawn.
+    """
+
+    def __init__(self, profile: Profile, schema: AnswerSchema | None) -> None:
+        self._profile = profile
+        self._schema = schema
+        self.held: JsonValue = None
+        self.stuck = False
+
+    def judge(
+        self, turns: Sequence[Turn], state: TurnState, *, printed: Sequence[str], forced_by: StopReason | None, why: str
+    ) -> Verdict:
+        """Judge the last of `turns`.
+
+        printed: what cells printed; an answer's support. forced_by: the limit for which this turn could only
+        answer, and `why` the sentence for it.
+        """
+        turn = turns[-1]
+        final = final_of(turn)
+        if final is None:
+            self.stuck = isinstance(turn.action, Cell) and any(turn.action == earlier.action for earlier in turns[:-1])
+            return Verdict(self._profile.repeated if self.stuck else "")
+        if is_empty(final.value):
+            if forced_by is not None:
+                return Verdict(value_given=True, stop=forced_by, reason=why, is_best_so_far=True)
+            if any(is_written_out(earlier.action) and final_of(earlier) for earlier in turns[:-1]):
+                return Verdict(value_given=True, reason="the model gave an empty answer")
+            return Verdict(self._profile.empty)
+        if state is TurnState.FIRST:
+            self.held = final.value
+            return Verdict(fill(self._profile.held, value=_short(final.value)))
+        if wrong := self._schema.mismatch(final.value) if self._schema else "":
+            if forced_by is not None:
+                return Verdict(value_given=True, value=final.value, stop=forced_by, reason=wrong)
+            return Verdict(fill(self._profile.mistyped, why=wrong))
+        if forced_by is not None:
+            return Verdict(value_given=True, value=final.value, stop=forced_by, reason=why)
+        # What the answering cell computed supports its own answer; a literal must have been seen.
+        supported = not is_written_out(turn.action) or is_supported(final.value, "\n".join(printed))
+        if not supported and self.held != final.value and not self.stuck:
+            self.held = final.value
+            return Verdict(fill(self._profile.unsupported, value=_short(final.value)))
+        reason = "" if supported else "nothing that was printed says so"
+        return Verdict(value_given=True, value=final.value, reason=reason)
+
+
+def final_of(turn: Turn) -> Final | None:
+    """Return the final that a turn gave, written or called by its cell."""
+    if isinstance(turn.action, Final):
+        return turn.action
+    return turn.result.final if turn.result is not None else None
+
+
+def fill(template: str, **values: object) -> str:
+    return Template(template).substitute(values)
+
+
+def _short(value: JsonValue, limit: int = 200) -> str:
+    text = str(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."

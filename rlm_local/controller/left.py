@@ -1,0 +1,40 @@
+"""What the model is told of the budget that is left."""
+
+from __future__ import annotations
+
+from rlm_local.controller.budget import Budget
+from rlm_local.controller.judge import fill
+from rlm_local.prompts import Profile
+
+LOW = 0.25  # share of a limit below which its rest is told by name
+
+
+def told_left(profile: Profile, budget: Budget, elapsed_s: float) -> str:
+    """Return the note of an ordinary turn, with what is running low; turns are in it anyway."""
+    limits, left = budget.limits, budget.left_for_calls()
+    left_s = max(0.0, limits.wall_s - elapsed_s)
+    lines = [
+        fill(
+            profile.open,
+            turns_left=budget.remaining_turns,
+            subcalls_left=f"{max(0, budget.remaining_subcalls):,}",
+            tokens_left=f"{left:,}",
+            seconds_left=_rough_s(left_s),
+        )
+    ]
+    for what, rest, most, shown in (
+        ("sub-calls", budget.remaining_subcalls, limits.max_subcalls, f"{max(0, budget.remaining_subcalls):,}"),
+        ("tokens", left, limits.max_tokens, f"{left:,}"),
+        ("seconds", left_s, limits.wall_s, _rough_s(left_s)),
+    ):
+        if rest < LOW * most:
+            lines.append(fill(profile.low, what=what, left=shown))
+    return "\n".join(lines)
+
+
+def _rough_s(seconds: float) -> str:
+    """Return seconds to two digits, rounded down."""
+    if seconds < 10:
+        return f"{seconds:.0f}"
+    step = 10 ** (len(str(int(seconds))) - 2)
+    return f"{int(seconds) // step * step:,}"

@@ -1,0 +1,189 @@
+"""From a trace to a run that goes on where it was cut off, or is gone through again without an engine."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from rlm_local import __version__
+from rlm_local.cards import find_card, load_cards
+from rlm_local.controller import Past, timeless
+from rlm_local.documents import load
+from rlm_local.errors import ConfigError, DocumentError, TraceError
+from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted
+from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
+from rlm_local.trace import Trace, differences
+from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A recorded run that can be run again: its documents are here, and they are the same."""
+
+    trace: Trace
+    started: RunStarted
+    request: Request
+
+    def past(self, *, redo: bool = False) -> Past:
+        """Return what its trace knows. redo: see controller.Past."""
+        return Past(self.trace.events, self.trace.times_s, redo=redo)
+
+
+def read_again(trace: Trace, paths: Sequence[str] = ()) -> Again:
+    """Return a trace's run with its documents, each read from where it was, or from one of `paths` with its text.
+
+    Raises TraceError for a trace that does not begin with a run of this build, DocumentError for a document that has
+    changed or is gone.
+    """
+    started = trace.events[0]
+    if not isinstance(started, RunStarted):
+        raise TraceError(f"{trace.path} does not begin with the start of a run, so nothing can be run again")
+    if started.version != __version__:
+        raise TraceError(
+            f"{trace.path} was written by rlm-local {started.version}, and this is {__version__}",
+            hint=f"use rlm-local {started.version}, or ask again",
+        )
+    by_digest = {}
+    if paths:
+        for document in load(paths, strict=False, stdin=io.BytesIO()).documents:
+            by_digest[text_sha256(document.text)] = document
+    documents = tuple(_document(info, by_digest.get(info.sha256)) for info in started.documents)
+    request = Request(
+        started.question,
+        documents,
+        started.limits,
+        started.grammar,
+        started.answer_schema,
+        started.require_coverage,
+    )
+    return Again(trace, started, request)
+
+
+def check_unfinished(trace: Trace) -> None:
+    """Raise ConfigError for a run that needs no going on: one that has its answer."""
+    answer = trace.answer
+    if answer is not None and answer.stop is not StopReason.CANCELLED:
+        raise ConfigError(
+            f"the run of {trace.path} came to its end ({answer.stop.value})",
+            hint=f"`rlm-local trace show {trace.path}` tells its answer",
+        )
+
+
+def check_same(again: Again, plan: Plan) -> None:
+    """Raise TraceError when the model or its prompts are not those of the run."""
+    started = again.started
+    for what, was, now in (
+        ("weights", started.weights_sha256, plan.weights_sha256),
+        ("prompts", (started.profile, started.prompts_sha256), (plan.profile.name, plan.profile.sha256)),
+        ("sampling", started.sampling, plan.card.sampling),
+    ):
+        if was != now:
+            raise TraceError(
+                f"the {what} of {plan.card.name} are not those of the run: it had {was}, now there is {now}",
+                hint="bring them back, or ask again",
+            )
+
+
+async def replay(again: Again) -> list[str]:
+    """Go through a run without an engine: its cells run again in a real jail, its replies are those of the trace.
+
+    Return each difference from what the trace tells, a line each; [] when all is the same.
+    Raises JailError, and ConfigError when the card is gone.
+    """
+    started = again.started
+    card = find_card(started.model, load_cards())
+    past = again.past(redo=True)
+    found = _Differences(past, is_whole=_has_answer(again.trace))
+    runtime = Runtime(
+        card=replace(card, sampling=started.sampling),
+        profile=profile_of(card),
+        engine=_NoEngine(started.engine),
+        weights_sha256=started.weights_sha256,
+    )
+    past.on_difference = found.note
+    try:
+        answer: Answer | None = await runtime.ask(again.request, found, past=past)
+    except _NotRecorded as ended:
+        answer = None
+        if past.untold() or _has_answer(again.trace):
+            found.lines.append(str(ended))
+    found.lines += [f"the trace has {_name(event)}, which did not come" for event in past.untold()]
+    if answer is not None and _has_answer(again.trace):
+        recorded = again.trace.answer
+        assert recorded is not None
+        found.lines += differences(RunEnded(replace(recorded, wall_s=0.0)), RunEnded(replace(answer, wall_s=0.0)))
+    return found.lines
+
+
+class _Differences:
+    """A Recorder that keeps only what the trace does not have. One that was cut off may be gone through further."""
+
+    def __init__(self, past: Past, *, is_whole: bool) -> None:
+        self.lines: list[str] = []
+        self._past = past
+        self._is_whole = is_whole
+
+    def write(self, event: Event) -> None:
+        if not isinstance(event, RunEnded) and (self._is_whole or self._past.untold()):
+            self.lines.append(f"{_name(event)} came, which the trace does not have")
+
+    def note(self, recorded: Event, now: Event) -> None:
+        self.lines += differences(timeless(recorded), timeless(now))
+
+
+class _NotRecorded(TraceError):
+    """The engine was asked for something that the trace does not hold."""
+
+
+class _NoEngine:
+    """An Engine that knows what it was, and nothing else."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        self.info = info
+
+    async def complete(self, completion: Completion) -> Reply:
+        self._fail(f"a request that ends with {completion.messages[-1].content[-80:]!r}")
+
+    async def count_tokens(self, text: str) -> int:
+        self._fail(f"the tokens of a text that ends with {text[-80:]!r}")
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        self._fail(f"a chat with {', '.join(body)}")
+
+    def chat_stream(self, body: JsonObject) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        self._fail(f"a stream with {', '.join(body)}")
+
+    def _fail(self, what: str) -> NoReturn:
+        raise _NotRecorded(f"the trace has no reply to {what}")
+
+
+def _has_answer(trace: Trace) -> bool:
+    """Say whether a run ended by itself: by what it said, and not by a clock or a signal."""
+    return trace.answer is not None and trace.answer.stop not in (StopReason.CANCELLED, StopReason.TIME_LIMIT)
+
+
+def _document(info: DocumentInfo, named: Document | None) -> Document:
+    if named is not None:
+        return Document(info.name, named.text, named.path)
+    hint = "name a file with the same text behind the trace, or ask again"
+    if not info.path:
+        raise DocumentError(f"{info.name} was read from standard input, and a trace keeps no text", hint=hint)
+    if not Path(info.path).exists():
+        raise DocumentError(f"{info.path} is gone; the run read its document {info.name} there", hint=hint)
+    (document,) = load([info.path], strict=False, stdin=io.BytesIO()).documents
+    if (found := text_sha256(document.text)) != info.sha256:
+        raise DocumentError(
+            f"{info.path} has changed since the run began: its sha256 was {info.sha256[:16]}, now it is {found[:16]}",
+            hint=hint,
+        )
+    return Document(info.name, document.text, info.path)
+
+
+def _name(event: Event) -> str:
+    told = [type(event).__name__]
+    told += [f"{field} {getattr(event, field)}" for field in ("node", "turn", "number") if hasattr(event, field)]
+    return ", ".join(told)

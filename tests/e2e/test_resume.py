@@ -1,0 +1,271 @@
+"""A run that was killed goes on from its trace, in real processes with real jails, and a trace replays to itself."""
+
+# ruff: noqa: ASYNC240 (small files, and nobody else waits)
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
+from rlm_local.errors import ConfigError, DocumentError, TraceError
+from rlm_local.events import Event, PageDone, Replied, RunEnded, RunResumed, SubCallDone, TurnTaken
+from rlm_local.limits import Limits
+from rlm_local.ports import Engine
+from rlm_local.prompts import load_profile
+from rlm_local.resume import check_unfinished, read_again, replay
+from rlm_local.runtime import Runtime
+from rlm_local.testing import AnsweringEngine, ScriptedEngine
+from rlm_local.trace import TraceWriter, Written, read_trace
+from rlm_local.types import Answer, Completion, Document, Request, Role, Usage
+
+pytestmark = pytest.mark.jail
+
+SUBCALLS, REQUESTS, TURNS = 64, 68, 4
+KILLS = 20
+LEASE = "The notice period is ninety days.\n"
+LOOK = '```repl\nfound = search("notice", show=False)\nkept = llm_query(found[0].text)\nprint(kept)\n```'
+AGAIN = "```repl\nprint(kept, len(found), 'days')\n```"
+
+
+@pytest.mark.slow
+def test_64_sub_calls_killed_at_20_random_points_come_to_the_same_answer_and_none_is_paid_twice(
+    nsjail: None, tmp_path: Path
+) -> None:
+    points = random.Random(6).sample(range(2, 230), KILLS)  # a whole run writes 230 events; the first one is a file
+    script = Path(__file__).with_name("killed_run.py")
+    command = [sys.executable, str(script), str(tmp_path), *map(str, points)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    whole, *killed = [json.loads(line) for line in done.stdout.splitlines()]
+    assert whole["answer"]["answer"] == sum(n * n for n in range(SUBCALLS))
+    assert [(run["ended"], run["resumed"], run["had"]) for run in killed] == [(-9, 0, point - 1) for point in points]
+    for run in killed:
+        assert {**run["answer"], "usage": ...} == {**whole["answer"], "usage": ...}
+        assert without_seconds(run["answer"]["usage"]) == without_seconds(whole["answer"]["usage"])
+        events = read_trace(tmp_path / f"{run['point']}.jsonl").events
+        paid = [event for event in events if isinstance(event, Replied)]
+        assert len(paid) == len({event.request for event in paid}) == REQUESTS
+        assert sum((event.reply.usage for event in paid), Usage()) == events[-1].answer.usage  # type: ignore[union-attr]
+        told = Counter(type(event) for event in events)
+        assert (told[SubCallDone], told[TurnTaken], told[RunResumed], told[RunEnded]) == (SUBCALLS, TURNS, 1, 1)
+
+
+def without_seconds(usage: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in usage.items() if key != "wall_s"}
+
+
+class Cut(Exception):
+    """The run ends here, as its process might."""
+
+
+class Cutting:
+    """A Recorder that fails at the event that the run shall not come to."""
+
+    def __init__(self, writer: TraceWriter, comes_to: Callable[[Event], bool]) -> None:
+        self._writer = writer
+        self._comes_to = comes_to
+
+    def write(self, event: Event) -> None:
+        if not self._comes_to(event):
+            raise Cut
+        self._writer.write(event)
+
+
+def runtime(engine: Engine) -> Runtime:
+    card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
+    return Runtime(card, load_profile("small"), engine, "0" * 64)
+
+
+def engine(*replies: str) -> ScriptedEngine:
+    return ScriptedEngine(replies, window_tokens=32_000)
+
+
+async def ask(
+    engine: ScriptedEngine, trace: Path, document: Path, comes_to: Callable[[Event], bool] = lambda _: True
+) -> Answer:
+    request = Request(
+        "How long is the notice period?",
+        (Document(document.name, document.read_text(), str(document)),),
+        Limits(max_tokens=1_000_000),
+    )
+    with TraceWriter(trace) as writer:
+        return await runtime(engine).ask(request, Cutting(writer, comes_to))
+
+
+async def go_on(engine: Engine, trace: Path, *paths: str) -> Answer:
+    read = read_trace(trace)
+    again = read_again(read, paths)
+    with TraceWriter(trace, behind=Written(len(read.events), read.whole_bytes, read.times_s[-1])) as writer:
+        return await runtime(engine).ask(again.request, writer, past=again.past())
+
+
+@pytest.fixture
+def lease(tmp_path: Path) -> Path:
+    path = tmp_path / "lease.txt"
+    path.write_text(LEASE)
+    return path
+
+
+@pytest.fixture
+async def cut(nsjail: None, tmp_path: Path, lease: Path) -> Path:
+    """The trace of a run that was cut off while its second cell ran."""
+    trace = tmp_path / "run.jsonl"
+
+    def comes_to(event: Event) -> bool:
+        return not (isinstance(event, TurnTaken) and event.number == 2)
+
+    with pytest.raises(Cut):
+        await ask(engine(LOOK, "ninety", AGAIN), trace, lease, comes_to)
+    return trace
+
+
+async def test_variables_of_finished_cells_are_back_and_their_sub_calls_are_not_asked_again(cut: Path) -> None:
+    rest = engine('FINAL("ninety days")')
+    answer = await go_on(rest, cut)
+    assert (answer.value, answer.confirmed, answer.turns, answer.subcalls) == ("ninety days", True, 3, 1)
+    assert len(rest.completions) == 1
+    taken = [event for event in read_trace(cut).events if isinstance(event, TurnTaken)]
+    assert taken[1].turn.result is not None
+    assert taken[1].turn.result.stdout == "ninety 1 days\n"
+
+
+async def test_a_document_that_has_changed_is_refused_and_one_that_has_moved_can_be_named(
+    cut: Path, lease: Path
+) -> None:
+    moved = lease.rename(lease.with_name("moved.txt"))
+    with pytest.raises(DocumentError, match=r"lease\.txt is gone; the run read its document lease\.txt there"):
+        read_again(read_trace(cut))
+    lease.write_text(LEASE.replace("ninety", "sixty"))
+    with pytest.raises(
+        DocumentError, match=r"lease\.txt has changed since the run began: its sha256 was [0-9a-f]{16},"
+    ):
+        read_again(read_trace(cut))
+    assert (await go_on(engine('FINAL("ninety days")'), cut, str(moved))).value == "ninety days"
+
+
+async def test_a_run_whose_messages_come_out_otherwise_does_not_go_on(cut: Path) -> None:
+    lines = cut.read_text().splitlines()
+    changed = [line.replace("5 turns left", "7 turns left").replace("11 turns left", "9 turns left") for line in lines]
+    assert changed != lines
+    cut.write_text("\n".join(changed) + "\n")
+    with pytest.raises(TraceError, match="cannot go on from its trace: its TurnTaken came out otherwise"):
+        await go_on(engine('FINAL("ninety days")'), cut)
+
+
+async def test_a_run_that_came_to_its_end_needs_no_going_on(nsjail: None, tmp_path: Path, lease: Path) -> None:
+    trace = tmp_path / "run.jsonl"
+    await ask(engine(LOOK, "ninety", 'FINAL("ninety days")'), trace, lease)
+    with pytest.raises(ConfigError, match=r"came to its end \(final\)"):
+        check_unfinished(read_trace(trace))
+
+
+async def test_a_trace_replays_to_the_same_events_without_an_engine(nsjail: None, tmp_path: Path, lease: Path) -> None:
+    trace = tmp_path / "run.jsonl"
+    await ask(engine(LOOK, "ninety", AGAIN, 'FINAL("ninety days")'), trace, lease)
+    assert await replay(read_again(read_trace(trace))) == []
+
+
+async def test_a_trace_that_was_cut_replays_as_far_as_it_goes(cut: Path) -> None:
+    assert await replay(read_again(read_trace(cut))) == []
+
+
+async def test_what_comes_out_otherwise_in_a_replay_is_named(nsjail: None, tmp_path: Path, lease: Path) -> None:
+    trace = tmp_path / "run.jsonl"
+    clock = "```repl\nimport time\nprint(time.time_ns())\n```"
+    await ask(engine(clock, LOOK, "ninety", 'FINAL("ninety days")'), trace, lease)
+    found = await replay(read_again(read_trace(trace)))
+    assert found[0].startswith("turn_taken (node 0 number 1).turn.result.stdout: was '")
+    assert len(found) == 1  # the rest was said of what was printed then
+
+
+LINES = [f"line {number}: {'late' if number % 3 == 0 else 'on time'}" for number in range(5_000)]
+SORT = (
+    "```repl\n"
+    "labels = llm_classify(context.splitlines(), ['late', 'on time'])\n"
+    "late = sum(label == 'late' for label in labels)\n"
+    "left = LIMITS['calls']\n"
+    "print(late, left)\n"
+    "```"
+)
+TELL = "```repl\nprint(late, left, LIMITS['calls'])\n```"
+
+
+def sorting(completion: Completion) -> str:
+    """Play root and sub-model: what is said depends on the request alone."""
+    last = completion.messages[-1].content
+    if completion.choices:
+        return "late" if last.endswith("late") else "on time"
+    worked = sum(message.role is Role.ASSISTANT for message in load_profile("small").worked)
+    turn = sum(message.role is Role.ASSISTANT for message in completion.messages) - worked
+    return (SORT, TELL, "FINAL_VAR(late)")[turn]
+
+
+async def sort_all(
+    trace: Path, document: Path, comes_to: Callable[[Event], bool] = lambda _: True
+) -> tuple[Answer, AnsweringEngine]:
+    document.write_text("\n".join(LINES))
+    limits = Limits(max_tokens=100_000_000, max_subcalls=20_000, wall_s=3_000.0, cell_s=600.0)
+    request = Request("How many are late?", (Document("log", document.read_text(), str(document)),), limits)
+    asked = AnsweringEngine(sorting, window_tokens=32_000)
+    with TraceWriter(trace) as writer:
+        return await runtime(asked).ask(request, Cutting(writer, comes_to)), asked
+
+
+@pytest.mark.parametrize("frames", [0, 1, 2])
+async def test_frames_of_a_typed_call_that_are_in_the_trace_are_not_asked_again(
+    nsjail: None, tmp_path: Path, frames: int
+) -> None:
+    whole, asked = await sort_all(tmp_path / "whole.jsonl", tmp_path / "log")
+    told = 0
+
+    def comes_to(event: Event) -> bool:
+        nonlocal told
+        told += isinstance(event, PageDone)
+        return told <= frames
+
+    trace = tmp_path / "run.jsonl"
+    with pytest.raises(Cut):
+        await sort_all(trace, tmp_path / "log", comes_to)
+    rest = AnsweringEngine(sorting, window_tokens=32_000)
+    answer = await go_on(rest, trace)
+    assert (answer.value, answer.read_share) == (whole.value, 1.0)
+    assert answer.value == len(LINES[::3])
+    paid = [event for event in read_trace(trace).events if isinstance(event, PageDone)]
+    assert [len(event.page.items) for event in paid] == [2_048, 2_048, 905]  # with the header of the document
+    # The frames that are left, two turns, and what the classification learns from.
+    items = sum(len(event.page.items) for event in paid[frames:])
+    assert items + 2 <= rest.count < items + 20 <= asked.count + 20 - 2_048 * frames
+
+
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_a_cell_that_made_typed_calls_has_its_values_and_its_limits_again(
+    nsjail: None, tmp_path: Path, *, is_whole: bool
+) -> None:
+    trace = tmp_path / "run.jsonl"
+    if is_whole:
+        await sort_all(trace, tmp_path / "log")
+    else:
+        with pytest.raises(Cut):
+            await sort_all(
+                trace, tmp_path / "log", lambda event: not (isinstance(event, TurnTaken) and event.number == 2)
+            )
+    assert await replay(read_again(read_trace(trace))) == []
+    if not is_whole:
+        rest = AnsweringEngine(sorting, window_tokens=32_000)
+        answer = await go_on(rest, trace)
+        assert (answer.value, rest.count) == (len(LINES[::3]), 1)
+        (told,) = [one for one in read_trace(trace).events if isinstance(one, TurnTaken) and one.number == 2]
+        assert told.turn.result is not None
+        late, left, left_now = map(int, told.turn.result.stdout.split())
+        assert (late, left) == (len(LINES[::3]), 20_000)
+        assert left_now == 20_000 - answer.subcalls
