@@ -1,10 +1,34 @@
-"""A caller's connection: ended when its reader stops reading."""
+"""Callers' connections: a socket for one user's callers, and an end for those whose reader stops reading."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+from pathlib import Path
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# A caller that finds the queue full fails at once on a unix socket; the kernel bounds this number (somaxconn).
+BACKLOG = 4096
+
+
+def listen_private(path: Path) -> socket.socket:
+    """Return a listening unix socket that only this user can open. uvicorn's own `uds` would make it 0666.
+
+    Raises OSError for a path that is taken, too long, or cannot be made.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(mask)
+    return listener
 
 
 def ending_stalled(stalled_s: float) -> type[H11Protocol]:

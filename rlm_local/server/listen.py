@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import socket
 import ssl
 from contextlib import suppress
@@ -11,9 +10,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from rlm_local.connection import BACKLOG, listen_private
 from rlm_local.errors import ConfigError
-
-BACKLOG = 4096
 
 
 def is_loopback(host: str) -> bool:
@@ -73,22 +71,14 @@ def listen_tcp(host: str, port: int) -> socket.socket:
 
 def listen_unix(path: Path) -> socket.socket:
     """Return a listening socket that only this user can open. A socket that nobody answers on is replaced."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         if path.is_socket() and not _is_answered(path):
             path.unlink()
-        mask = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(BACKLOG)
+        return listen_private(path)
     except OSError as error:
-        listener.close()
         taken = error.errno == errno.EADDRINUSE
         said = "is there already" if taken else f"cannot be made: {error.strerror or error}"
         raise ConfigError(f"the socket {path} {said}", hint="name another one with --uds") from error
-    return listener
 
 
 def _is_answered(path: Path) -> bool:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from rlm_local.connection import ending_stalled
+from rlm_local.connection import BACKLOG, ending_stalled
 from rlm_local.errors import RlmError
 from rlm_local.runtime import Plan, Runtime, start_runtime
 from rlm_local.server.desk import Desk
-from rlm_local.server.listen import BACKLOG, Tls
+from rlm_local.server.listen import Tls
 from rlm_local.server.logs import log
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended

@@ -22,14 +22,12 @@ from types import FrameType
 
 import uvicorn
 
-from rlm_local.connection import ending_stalled
+from rlm_local.connection import BACKLOG, ending_stalled, listen_private
 from rlm_local.engine.llama.api import application
 from rlm_local.engine.llama.binding import Context, Model
 from rlm_local.engine.llama.intake import Service
 from rlm_local.engine.memory import SEQUENCES
 from rlm_local.errors import EngineError
-
-_BACKLOG = 4096
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    listener = _bind(args.socket)
+    listener = listen_private(args.socket)
     try:
         _serve(service, listener, stalled_s=args.stalled_s)
     finally:
@@ -74,26 +72,13 @@ def _serve(service: Service, listener: socket.socket, *, stalled_s: float) -> No
         server_header=False,
         timeout_keep_alive=86_400,  # a client that pauses between two calls must not find its connection closed
         timeout_graceful_shutdown=2,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
     )
     server = _Server(config, service.cancel_all)
     # uvicorn raises the signal again when it is done, for whoever had the handler before: we need no more.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     asyncio.run(server.serve(sockets=[listener]))
-
-
-def _bind(path: Path) -> socket.socket:
-    """Return a listening socket that only this user can open. uvicorn's own `uds` would make it 0666."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o177)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(mask)
-    # A connection that finds the queue full fails at once on a unix socket; the kernel bounds it (somaxconn).
-    listener.listen(_BACKLOG)
-    return listener
 
 
 def _die_with(lifeline: int, path: Path) -> None:
