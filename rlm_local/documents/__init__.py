@@ -4,5 +4,6 @@ from rlm_local.documents.citations import cite
 from rlm_local.documents.corpus import join, line_at, locate
 from rlm_local.documents.coverage import coverage
 from rlm_local.documents.load import Loaded, load
+from rlm_local.documents.names import own_name
 
-__all__ = ["Loaded", "cite", "coverage", "join", "line_at", "load", "locate"]
+__all__ = ["Loaded", "cite", "coverage", "join", "line_at", "load", "locate", "own_name"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from rlm_local.documents.decode import binary_kind, decode
+from rlm_local.documents.names import own_name
 from rlm_local.errors import DocumentError
 from rlm_local.types import Document
 
@@ -153,15 +154,7 @@ class _Reader:
                 f"the first at byte {decoded.first_replaced}"
             )
         absolute = str(Path(path).absolute()) if path else ""
-        self.documents.append(Document(self._unique(name), decoded.text, absolute))
-
-    def _unique(self, name: str) -> str:
-        candidate, number = name, 1
-        while candidate in self._names:
-            number += 1
-            candidate = f"{name} ({number})"
-        self._names.add(candidate)
-        return candidate
+        self.documents.append(Document(own_name(name, self._names), decoded.text, absolute))
 
 
 def _walk(folder: Path, name: str) -> Iterator[_Entry]:

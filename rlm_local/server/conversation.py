@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlm_local.documents import own_name
 from rlm_local.server.chat_request import ChatMessage, FilePart
 from rlm_local.server.problem import Problem
 from rlm_local.types import Document, Message, Role
@@ -86,15 +87,7 @@ def engine_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 def unique(documents: Sequence[Document]) -> tuple[Document, ...]:
     """Return the documents, each with a name of its own: a second one gets " (2)"."""
     taken: set[str] = set()
-    named = []
-    for document in documents:
-        name, number = document.name, 1
-        while name in taken:
-            number += 1
-            name = f"{document.name} ({number})"
-        taken.add(name)
-        named.append(Document(name, document.text))
-    return tuple(named)
+    return tuple(Document(own_name(document.name, taken), document.text) for document in documents)
 
 
 def _parts(index: int, message: ChatMessage) -> tuple[list[str], list[str]]:
