@@ -21,7 +21,7 @@ from rlm_local.server.logs import log
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
 
-_LAST_WORDS_S = 5  # for answers that were ended to reach their readers
+_LAST_WORDS_S = 5.0  # for answers to reach their readers, from when the last one has ended
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,7 +52,8 @@ async def serve(
     finally:
         await ended(working)
         http.should_exit = True
-        await asyncio.gather(serving, return_exceptions=True)
+        await asyncio.wait({serving}, timeout=_LAST_WORDS_S)
+        await ended(serving)
         log("stopped")
 
 
@@ -110,7 +111,6 @@ class _Http(uvicorn.Server):
                 lifespan="off",
                 server_header=False,
                 timeout_keep_alive=75,
-                timeout_graceful_shutdown=round(settings.drain_s) + _LAST_WORDS_S,
                 backlog=BACKLOG,
                 ssl_certfile=tls.certificate if tls else None,
                 ssl_keyfile=tls.key if tls else None,

@@ -86,7 +86,7 @@ def test_a_mistake_is_one_sentence_with_its_line(mistake: Callable[..., Any], tm
 
 @pytest.mark.jail
 def test_ctrl_c_leaves_nothing(nsjail: None, tmp_path: Path) -> None:
-    own = corpus(tmp_path / "own.jsonl", *({"id": f"endless-{n}", "code": "while True: pass"} for n in range(4)))
+    own = corpus(tmp_path / "own.jsonl", *({"id": f"endless-{n}", "code": "while True: pass"} for n in range(40)))
     command = [sys.executable, "-m", "rlm_local", "attack", "--corpus", own]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     workers = wait_for(lambda: workers_of(running.pid) if len(workers_of(running.pid)) >= 3 else [])
