@@ -50,6 +50,7 @@ class RunStarted:
     require_coverage: float
     engine: EngineInfo
     version: str  # of rlm-local
+    jail_packages: tuple[str, ...] = ()  # that cells could import, as "numpy==2.4.6"
 
 
 @dataclass(frozen=True, slots=True)

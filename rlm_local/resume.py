@@ -15,6 +15,7 @@ from rlm_local.controller import Past, timeless
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, DocumentError, TraceError
 from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted
+from rlm_local.jail import Packages, find_packages
 from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
 from rlm_local.trace import Trace, differences
 from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, StopReason
@@ -78,6 +79,7 @@ def check_same(again: Again, plan: Plan) -> None:
     started = again.started
     for what, was, now in (
         ("weights", started.weights_sha256, plan.weights_sha256),
+        ("jail packages", started.jail_packages, plan.packages.named),
         ("prompts", (started.profile, started.prompts_sha256), (plan.profile.name, plan.profile.sha256)),
         ("sampling", started.sampling, plan.card.sampling),
     ):
@@ -88,21 +90,28 @@ def check_same(again: Again, plan: Plan) -> None:
             )
 
 
+def packages_of(started: RunStarted) -> Packages:
+    """Return what the cells of a run could import. Raises ConfigError for a package that is not installed any more."""
+    return find_packages([named.partition("==")[0] for named in started.jail_packages])
+
+
 async def replay(again: Again) -> list[str]:
     """Go through a run without an engine: its cells run again in a real jail, its replies are those of the trace.
 
     Return each difference from what the trace tells, a line each; [] when all is the same.
-    Raises JailError, and ConfigError when the card is gone.
+    Raises JailError, and ConfigError when the card or a package is gone.
     """
     started = again.started
     card = find_card(started.model, load_cards())
+    packages = packages_of(started)
     past = again.past(redo=True)
     found = _Differences(past, is_whole=_has_answer(again.trace))
     runtime = Runtime(
         card=replace(card, sampling=started.sampling),
-        profile=profile_of(card),
+        profile=profile_of(card, packages),
         engine=_NoEngine(started.engine),
         weights_sha256=started.weights_sha256,
+        packages=packages,
     )
     past.on_difference = found.note
     try:

@@ -21,7 +21,15 @@ from rlm_local.engine.launch import launch_llama
 from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.errors import ConfigError
 from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
-from rlm_local.jail import Checkpoint, JailPool, JailSession, nsjail_binary
+from rlm_local.jail import (
+    NO_PACKAGES,
+    Checkpoint,
+    JailPool,
+    JailSession,
+    Packages,
+    nsjail_binary,
+    require_imports,
+)
 from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
@@ -43,6 +51,7 @@ class Runtime:
     weights_sha256: str
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
     jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
+    packages: Packages = NO_PACKAGES  # that code may import; the profile tells the model
 
     async def ask(
         self,
@@ -64,7 +73,11 @@ class Runtime:
         require_room(corpus, available_bytes())
         source = self.jails.open if self.jails else None
         notes = {"question": request.question}
-        async with await JailSession.start(corpus, request.limits, notes=notes, jails=source) as repl:
+        packages = self.packages
+        open_child = partial(_open_child, packages=packages)
+        async with await JailSession.start(
+            corpus, request.limits, notes=notes, jails=source, packages=packages
+        ) as repl:
             # After the jail: a run that cannot begin leaves no trace.
             if past is None:
                 recorder.write(self.started(request, sampling))
@@ -75,7 +88,7 @@ class Runtime:
             return await run_node(
                 request,
                 corpus,
-                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder, _open_child),
+                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder, open_child),
                 self.profile,
                 sampling=sampling or self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
@@ -99,14 +112,18 @@ class Runtime:
             require_coverage=request.require_coverage,
             engine=self.engine.info,
             version=__version__,
+            jail_packages=self.packages.named,
         )
 
 
 @asynccontextmanager
-async def _open_child(request: Request, corpus: Corpus | None, cells: Sequence[PastCell]) -> AsyncIterator[Opened]:
+async def _open_child(
+    request: Request, corpus: Corpus | None, cells: Sequence[PastCell], *, packages: Packages
+) -> AsyncIterator[Opened]:
     """See controller.tree.OpenChild."""
+    notes = {"question": request.question}
     own = join(request.documents) if corpus is None else corpus
-    async with await JailSession.start(own, request.limits, notes={"question": request.question}) as repl:
+    async with await JailSession.start(own, request.limits, notes=notes, packages=packages) as repl:
         if cells:
             results = [(cell.code, cell.result) for cell in cells]
             await repl.restore(Checkpoint.of_results(results, request.limits))
@@ -156,11 +173,13 @@ class Plan:
     sockets: Path
     kv_tokens: int | None = None  # cells that the engine keeps; None: as many as two windows, or as memory allows
     log: Path | None = None  # for the words of the engine's process
+    packages: Packages = NO_PACKAGES
 
 
-def profile_of(card: Card) -> Profile:
-    """Return what a card's models are told, and held to."""
-    return replace(load_profile(card.profile, card.protocol), imports=card.imports)
+def profile_of(card: Card, packages: Packages = NO_PACKAGES) -> Profile:
+    """Return what a card's models are told, and held to. packages: that their code can import."""
+    imports = None if card.imports is None else (*card.imports, *(f"{module}.*" for module in packages.modules))
+    return replace(load_profile(card.profile, card.protocol, packages.modules), imports=imports)
 
 
 def default_depth(profile: Profile) -> int:
@@ -180,12 +199,13 @@ def plan_runtime(
     window_tokens: int | None = None,
     kv_tokens: int | None = None,
     needs_jail: bool = True,
+    packages: Packages = NO_PACKAGES,
 ) -> Plan:
     """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
     model: a card's name or alias. window_tokens: prompt + completion of one request. kv_tokens: cells that the
     engine keeps in memory; by default what RLM_LOCAL_KV_TOKENS says, else see engine.memory. needs_jail: code will
-    be run, which typed calls from the command line do without.
+    be run, which typed calls from the command line do without. packages: what that code may import.
     Raises ConfigError for an unknown model, a window that it does not have or an unusable RLM_LOCAL_* variable,
     StoreError when its weights are not pulled, JailUnavailable when there is no nsjail to start.
     """
@@ -202,8 +222,8 @@ def plan_runtime(
         nsjail_binary()
     digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
-    profile = profile_of(card)
-    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log())
+    profile = profile_of(card, packages)
+    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log(), packages)
 
 
 @asynccontextmanager
@@ -213,10 +233,11 @@ async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator
     The first run's jail starts while the engine loads, and each later one's while the run before it goes on.
     runs: how many are to come, where that is known; 0 starts no jail.
     Raises ConfigError when window or cells are larger than memory, EngineUnavailable when the engine does not
-    come up.
+    come up, JailUnavailable when a module that the model is told of cannot be imported.
     """
+    await require_imports(plan.packages)
     async with (
-        JailPool(JAILS_AHEAD, runs=runs) as jails,
+        JailPool(JAILS_AHEAD, runs=runs, packages=plan.packages) as jails,
         launch_llama(
             plan.weights,
             plan.card.name,
@@ -226,7 +247,7 @@ async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator
             log=plan.log,
         ) as engine,
     ):
-        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings, jails)
+        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings, jails, plan.packages)
 
 
 @asynccontextmanager

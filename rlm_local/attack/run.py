@@ -13,7 +13,7 @@ from rlm_local.attack.canaries import Canaries, canaries, ears
 from rlm_local.attack.oracle import Heard, agrees, breaches, has_company
 from rlm_local.attack.payloads import Payload, toolkit
 from rlm_local.errors import JailError
-from rlm_local.jail import JailSession, leftovers
+from rlm_local.jail import NO_PACKAGES, JailSession, Packages, leftovers, require_imports
 from rlm_local.limits import MIB, Limits
 from rlm_local.types import CellResult, CellStatus, Corpus, Document, JsonValue
 
@@ -59,13 +59,19 @@ class Report:
 
 
 async def attack(
-    payloads: Sequence[Payload], *, at_once: int | None = None, told: Callable[[Outcome], None] = lambda _: None
+    payloads: Sequence[Payload],
+    *,
+    at_once: int | None = None,
+    told: Callable[[Outcome], None] = lambda _: None,
+    packages: Packages = NO_PACKAGES,
 ) -> Report:
     """Run payloads against the jails that a run uses, and return what became of each.
 
-    at_once: jails besides the one that is watched; told: hears each outcome as it comes.
-    Raises JailUnavailable where no jail can be started.
+    at_once: jails besides the one that is watched; told: hears each outcome as it comes. packages: what
+    every payload finds imported.
+    Raises JailUnavailable where no jail can be started, or a package not be imported there.
     """
+    await require_imports(packages, LIMITS)
     began = time.monotonic()
     waiting = list(enumerate(payloads))[::-1]
     outcomes: dict[int, Outcome] = {}
@@ -74,7 +80,7 @@ async def attack(
         async with ears(out) as mine:
             while waiting:
                 number, payload = waiting.pop()
-                outcomes[number] = await _outcome(payload, mine)
+                outcomes[number] = await _outcome(payload, mine, packages)
                 told(outcomes[number])
 
     async with canaries(LIMITS) as out:
@@ -93,18 +99,18 @@ async def attack(
     return Report(inside, left, time.monotonic() - began, group.version if group else None)
 
 
-async def _outcome(payload: Payload, mine: Canaries) -> Outcome:
+async def _outcome(payload: Payload, mine: Canaries, packages: Packages) -> Outcome:
     began = time.monotonic()
     run = _run_two if payload.receiver else _run_one
-    found, ended, went_on = await run(payload, mine)
+    found, ended, went_on = await run(payload, mine, packages)
     return Outcome(payload, tuple(found), ended, went_on, time.monotonic() - began)
 
 
-async def _run_one(payload: Payload, mine: Canaries) -> tuple[list[str], str, str]:
+async def _run_one(payload: Payload, mine: Canaries, packages: Packages) -> tuple[list[str], str, str]:
     heard = Heard()
-    async with await _start(mine.target) as session:
+    async with await _start(mine.target, packages) as session:
         try:
-            await _prepare(session, payload, heard)
+            await _prepare(session, payload, heard, packages)
             heard.results.append(
                 result := await session.execute(payload.code, wall_s=payload.wall_s, query=heard.query)
             )
@@ -115,7 +121,7 @@ async def _run_one(payload: Payload, mine: Canaries) -> tuple[list[str], str, st
             went_on = "next cell" if proof.stdout == _PROVED else ""
         except JailError as error:
             ended, company, went_on = f"lost: {error}", False, ""
-    went_on = went_on or await _fresh_jail(mine)
+    went_on = went_on or await _fresh_jail(mine, packages)
     found = breaches(payload, heard, mine)
     if company:
         found.append("a process of its own was left")
@@ -124,14 +130,17 @@ async def _run_one(payload: Payload, mine: Canaries) -> tuple[list[str], str, st
     return found, ended, went_on
 
 
-async def _run_two(payload: Payload, mine: Canaries) -> tuple[list[str], str, str]:
+async def _run_two(payload: Payload, mine: Canaries, packages: Packages) -> tuple[list[str], str, str]:
     sent = [0, 1] * (BITS // 2)
     random.SystemRandom().shuffle(sent)
     received: list[int] = []
     heard = Heard()
-    async with await _start({**mine.target}, bits=list(sent)) as one, await _start(mine.target) as other:
+    async with (
+        await _start(mine.target, packages, bits=list(sent)) as one,
+        await _start(mine.target, packages) as other,
+    ):
         for session, code in ((one, payload.code), (other, payload.receiver)):
-            await _prepare(session, payload, heard)
+            await _prepare(session, payload, heard, packages)
             result = await session.execute(code, wall_s=payload.wall_s, query=heard.query)
         ended = _ending(result)
         for number in range(BITS):
@@ -147,17 +156,19 @@ async def _run_two(payload: Payload, mine: Canaries) -> tuple[list[str], str, st
     found = breaches(payload, heard, mine)
     if agrees(sent, received):
         found.append(f"{BITS} bits went from one jail to another")
-    went_on = "next cell" if proof.stdout == _PROVED else await _fresh_jail(mine)
+    went_on = "next cell" if proof.stdout == _PROVED else await _fresh_jail(mine, packages)
     return found, ended, went_on
 
 
-async def _start(target: dict[str, JsonValue], **notes: JsonValue) -> JailSession:
-    return await JailSession.start(_CORPUS, LIMITS, notes={"target": target, **notes})
+async def _start(target: dict[str, JsonValue], packages: Packages, **notes: JsonValue) -> JailSession:
+    known: JsonValue = {**target, "packages": list(packages.bound)}
+    return await JailSession.start(_CORPUS, LIMITS, notes={"target": known, **notes}, packages=packages)
 
 
-async def _prepare(session: JailSession, payload: Payload, heard: Heard) -> None:
-    if payload.needs_toolkit:
-        ready = await session.execute(toolkit(), wall_s=_TOOLKIT_S, query=heard.query)
+async def _prepare(session: JailSession, payload: Payload, heard: Heard, packages: Packages) -> None:
+    prepared = [f"import {module}" for module in packages.modules] + [toolkit()] * payload.needs_toolkit
+    for code in prepared:
+        ready = await session.execute(code, wall_s=_TOOLKIT_S, query=heard.query)
         if ready.status is not CellStatus.OK:
             raise AssertionError(f"the toolkit of the attacks does not run: {ready.error}")
 
@@ -166,8 +177,8 @@ _PROOF = "print(6 * 7)"
 _PROVED = "42\n"
 
 
-async def _fresh_jail(mine: Canaries) -> str:
-    async with await _start(mine.target) as session:
+async def _fresh_jail(mine: Canaries, packages: Packages) -> str:
+    async with await _start(mine.target, packages) as session:
         proof = await session.execute(_PROOF, wall_s=_TOOLKIT_S, query=Heard().query)
     return "fresh jail" if proof.stdout == _PROVED else ""
 

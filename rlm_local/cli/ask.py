@@ -12,11 +12,13 @@ import click
 
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.grammar import read_schema
+from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, TraceError
+from rlm_local.jail import Packages
 from rlm_local.limits import Limits
 from rlm_local.runtime import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
@@ -73,6 +75,7 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     metavar="SHARE",
     help="Of all characters, what models must have read for a confirmed answer, as 0.95.",
 )
+@jail_packages_option
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
@@ -94,6 +97,7 @@ def ask(
     grammar: str,
     schema: str | None,
     require_coverage: float,
+    packages: Packages,
     strict: bool,
     as_json: bool,
     trace_dir: Path | None,
@@ -120,7 +124,7 @@ def ask(
     )
     answer_type = read_schema(schema)
     where = home()
-    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens)
+    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages)
     if max_depth is None:
         limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)

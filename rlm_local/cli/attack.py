@@ -14,8 +14,10 @@ import click
 
 from rlm_local import __version__
 from rlm_local.attack import Outcome, Payload, Report, attack, load_payloads, read_payloads
+from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
 from rlm_local.errors import ConfigError
+from rlm_local.jail import Packages
 from rlm_local.trace import visible
 
 
@@ -29,7 +31,8 @@ from rlm_local.trace import visible
     type=click.Path(path_type=Path),
     help='Run your own payloads: {"id", "code", "must_not_print"} a line; the last is "PWN" where it is left out.',
 )
-def attack_command(as_json: bool, only: str | None, as_list: bool, corpus: Path | None) -> int:
+@jail_packages_option
+def attack_command(as_json: bool, only: str | None, as_list: bool, corpus: Path | None, packages: Packages) -> int:
     """Run the attack corpus against the jail that a run on this machine gets.
 
     A payload is contained when no canary of this run comes out by any way (the host's environment, files, shared
@@ -45,10 +48,10 @@ def attack_command(as_json: bool, only: str | None, as_list: bool, corpus: Path 
         return 0
     progress = _Progress(len(payloads))
     try:
-        report = asyncio.run(attack(payloads, told=progress.count))
+        report = asyncio.run(attack(payloads, told=progress.count, packages=packages))
     finally:
         progress.clear()
-    click.echo(json.dumps(_as_object(report), indent=1) if as_json else _as_text(report))
+    click.echo(json.dumps(_as_object(report, packages), indent=1) if as_json else _as_text(report))
     return 0 if report.is_clean else 1
 
 
@@ -91,7 +94,7 @@ def _as_text(report: Report) -> str:
     return visible("\n".join(lines))
 
 
-def _as_object(report: Report) -> dict[str, object]:
+def _as_object(report: Report, packages: Packages) -> dict[str, object]:
     return {
         "version": __version__,
         "machine": {
@@ -100,6 +103,7 @@ def _as_object(report: Report) -> dict[str, object]:
             "root": os.geteuid() == 0,
             "cgroup": report.cgroup_version,
         },
+        "jail_packages": list(packages.named),
         "contained": report.contained,
         "of": len(report.outcomes),
         "groups": {group: {"contained": some, "of": total} for group, (some, total) in _counts(report).items()},

@@ -9,7 +9,7 @@ import click
 from rlm_local.cli.running import run_and_tell
 from rlm_local.cli.trace import existing_trace
 from rlm_local.config import home
-from rlm_local.resume import check_same, check_unfinished, read_again
+from rlm_local.resume import check_same, check_unfinished, packages_of, read_again
 from rlm_local.runtime import plan_runtime
 from rlm_local.trace import TraceWriter, Written
 
@@ -33,7 +33,11 @@ def resume(file: Path, paths: tuple[str, ...], kv_tokens: int | None, *, as_json
     check_unfinished(trace)
     again = read_again(trace, paths)
     plan = plan_runtime(
-        again.started.model, home(), window_tokens=again.started.engine.window_tokens, kv_tokens=kv_tokens
+        again.started.model,
+        home(),
+        window_tokens=again.started.engine.window_tokens,
+        kv_tokens=kv_tokens,
+        packages=packages_of(again.started),
     )
     check_same(again, plan)
     writer = TraceWriter(file, behind=Written(len(trace.events), trace.whole_bytes, trace.times_s[-1]))

@@ -10,9 +10,11 @@ from pathlib import Path
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, StoreError
+from rlm_local.jail import Packages
 from rlm_local.runtime import Plan, Runtime, plan_runtime
 from rlm_local.trace import visible
 
@@ -32,6 +34,7 @@ DEFAULT_PORT = 8000
 @click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
 @click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
 @click.option("--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory.")
+@jail_packages_option
 def serve(
     model: str,
     host: str,
@@ -45,6 +48,7 @@ def serve(
     drain_seconds: float,
     window: int | None,
     kv_tokens: int | None,
+    packages: Packages,
 ) -> int:
     """Serve a model to OpenAI clients on this machine.
 
@@ -75,7 +79,7 @@ def serve(
             f"--host is {host!r}, but without {lacks} only loopback is served",
             hint="`rlm-local keys add NAME` makes a key; --tls-cert and --tls-key name a certificate",
         )
-    plan = _plan(model, window=window, kv_tokens=kv_tokens)
+    plan = _plan(model, window=window, kv_tokens=kv_tokens, packages=packages)
     listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
     notes = Patient(sys.stderr)
 
@@ -100,9 +104,9 @@ def serve(
     return 0
 
 
-def _plan(model: str, *, window: int | None, kv_tokens: int | None) -> Plan:
+def _plan(model: str, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:
     try:
-        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens)
+        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages)
     except StoreError as error:  # a server that cannot begin was asked for the wrong thing
         raise ConfigError(str(error), hint=error.hint) from error
 

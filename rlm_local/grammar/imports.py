@@ -21,14 +21,15 @@ MODULES = (
 
 STANDARD = "standard"  # stands for MODULES in a list
 
-_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(\.\*)?", re.ASCII)
+_BELOW = ".*"  # at the end of a name: the module and whatever lies below it
 
 
 def only_imports(rules: str, modules: Iterable[str] = MODULES) -> str:
     """Return the rules of python.lark or python.gbnf with imports of `modules` alone, as first lines of a block.
 
-    modules: names, of which STANDARD stands for all of MODULES. Where the rules are those of another grammar, or a name
-    is no module's, raises ConfigError.
+    modules: names, of which STANDARD stands for all of MODULES, and "numpy.*" for numpy and all that lies below it.
+    Where the rules are those of another grammar, or a name is no module's, raises ConfigError.
     """
     names = sorted({name for one in modules for name in (MODULES if one == STANDARD else (one,))})
     for name in names:
@@ -38,9 +39,9 @@ def only_imports(rules: str, modules: Iterable[str] = MODULES) -> str:
         raise ConfigError("a list of imports needs one module at least")
     lark = "\nLISTED: " in rules
     if lark:
-        listed = "LISTED: /" + "|".join(name.replace(".", r"\.") for name in names) + "/"
+        listed = "LISTED: /" + "|".join(map(_as_regex, names)) + "/"
     else:
-        listed = "LISTED ::= " + " | ".join(f'"{name}"' for name in names)
+        listed = "LISTED ::= " + " | ".join(map(_as_gbnf, names))
     changes = (
         (r"(?m)^LISTED(:| ::=) .*$", lambda _: listed),
         (r"(?m)^block(:| ::=) .*$", lambda _: ""),
@@ -53,3 +54,13 @@ def only_imports(rules: str, modules: Iterable[str] = MODULES) -> str:
         if not count:
             raise ConfigError(f"these are not the rules of grammars/python.grammar: no {pattern}")
     return rules
+
+
+def _as_regex(name: str) -> str:
+    below = r"(\.[A-Za-z_][A-Za-z0-9_]*)*" if name.endswith(_BELOW) else ""
+    return name.removesuffix(_BELOW).replace(".", r"\.") + below
+
+
+def _as_gbnf(name: str) -> str:
+    below = ' ("." [A-Za-z_] [A-Za-z0-9_]*)*' if name.endswith(_BELOW) else ""
+    return f'"{name.removesuffix(_BELOW)}"{below}'

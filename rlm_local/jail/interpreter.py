@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Interpreter:
     loader: Path  # the ELF interpreter; its path is written into the binary
     shared: tuple[tuple[str, Path], ...]  # soname, file
     hidden: tuple[str, ...] = ()  # folders of the library folder with what was installed, not Python's own
+    packages: tuple[tuple[str, Path], ...] = ()  # where below the jail's folder of packages, file or folder
 
 
 @functools.cache
@@ -41,7 +43,9 @@ def running_interpreter() -> Interpreter:
     library = Path(sysconfig.get_path("stdlib", vars={"installed_base": sys.base_prefix})).resolve()
     if not (library / "os.py").is_file() or not binary.is_file():
         raise JailUnavailable(f"no Python library at {library} or no binary at {binary}", hint="run a regular CPython")
-    named = dict(_linked(binary, library / "lib-dynload"))
+    extensions = library / "lib-dynload"
+    modules = sorted(path.name for path in extensions.glob("*.so") if path.name.split(".")[0] not in _LEFT_OUT)
+    named = dict(linked(binary, modules, extensions))
     loaders = [path for name, path in named.items() if name.startswith("/")]
     if not loaders:
         raise JailUnavailable(f"{binary} names no dynamic loader", hint="use a dynamically linked CPython for glibc")
@@ -55,19 +59,19 @@ def running_interpreter() -> Interpreter:
     return Interpreter(binary, library, version, loaders[0], tuple(sorted(shared.items())), hidden)
 
 
-def _linked(binary: Path, extensions: Path) -> list[tuple[str, Path]]:
-    """Return (soname, file) of every library that the binary or an extension module links, the loader by path.
+def linked(binary: Path, libraries: Sequence[str], folder: Path) -> list[tuple[str, Path]]:
+    """Return (soname, file) of every library that the binary or one of `libraries` links, the loader by path.
 
-    One run of the dynamic loader in its tracing mode lists them all; nothing is executed. The extensions are
-    named relative to their folder, because the loader splits its list at spaces and colons.
+    One run of the dynamic loader in its tracing mode lists them all; nothing is executed. The libraries are named
+    relative to the folder, because the loader splits its list at spaces and colons.
     """
-    modules = [f"./{path.name}" for path in sorted(extensions.glob("*.so")) if path.name.split(".")[0] not in _LEFT_OUT]
-    environment = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_PRELOAD": ":".join(modules), "LC_ALL": "C"}
+    preloaded = ":".join(f"./{name}" for name in libraries)
+    environment = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_PRELOAD": preloaded, "LC_ALL": "C"}
     if path := os.environ.get("LD_LIBRARY_PATH"):
         environment["LD_LIBRARY_PATH"] = path
     traced = subprocess.run(
         [str(binary)],
-        cwd=extensions if extensions.is_dir() else None,
+        cwd=folder if folder.is_dir() else None,
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -16,6 +16,7 @@ from rlm_local.jail.diagnose import nsjail_binary
 from rlm_local.jail.fork import left_out_of_fork
 from rlm_local.jail.interpreter import running_interpreter
 from rlm_local.jail.memory import large_texts, memory_file
+from rlm_local.jail.packages import NO_PACKAGES, Packages, with_packages
 from rlm_local.jail.stage import Prelude, staged
 
 
@@ -43,14 +44,14 @@ class Started:
         return int(children[0]) if len(children) == 1 else None
 
 
-def spawn(bounds: policy.Bounds, *, group_bytes: int, is_ahead: bool) -> Started:
+def spawn(bounds: policy.Bounds, packages: Packages = NO_PACKAGES, *, group_bytes: int, is_ahead: bool) -> Started:
     """Start nsjail. Every descriptor that is not returned is closed, whatever happens.
 
     The calling thread is the one that the jail dies with. group_bytes: memory of its control group; the worker is
     not in there yet. is_ahead: whether the worker waits for its documents.
     """
     nsjail = nsjail_binary()
-    interpreter, stage = staged(running_interpreter(), nsjail)
+    interpreter, stage = staged(with_packages(running_interpreter(), packages), nsjail)
     with ExitStack() as lent, ExitStack() as kept:  # lent to the child and closed here; kept unless this fails
         host_end, jail_end = socket.socketpair()
         lent.enter_context(jail_end)
@@ -66,8 +67,7 @@ def spawn(bounds: policy.Bounds, *, group_bytes: int, is_ahead: bool) -> Started
         command = [str(nsjail), "--experimental_mnt", "new", "--config", f"/proc/self/fd/{config}"]
         command += ["--log_fd", str(log), "--quiet"]
         command += [word for descriptor in inherited for word in ("--pass_fd", str(descriptor))]
-        command += ["--", *policy.arguments(interpreter, bundle.COMMAND), *map(str, inherited)]
-        command += ["ahead"] if is_ahead else []
+        command += ["--", *policy.arguments(interpreter, bundle.COMMAND, inherited, is_ahead=is_ahead)]
         process = _popen(command, Prelude(stage, os.getpid()), stderr=stderr, passed=(*inherited, config, log))
         kept.pop_all()
     return Started(process, host_end, group, log, stderr)

@@ -10,7 +10,7 @@ import functools
 import os
 import pwd
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from rlm_local.rooms import room
 TMP_BYTES = 64 * MIB
 PROCESSES = 64  # threads, in truth: stage 2 allows no process
 JAILED_ID = 1000  # uid and gid inside
+PACKAGES = "/python/packages"  # where the worker looks for modules that are not Python's own
 _NICE = 5
 # Above every range that systemd, useradd and subuid files hand out, below where 32-bit tools overflow.
 _FREE_IDS = range(1_900_000_000, 2_100_000_000)
@@ -86,13 +87,17 @@ def config(interpreter: Interpreter, bounds: Bounds, outside: Outside) -> str:
     return "\n".join([*_identity(outside), *_limits(bounds), _constant(interpreter)])
 
 
-def arguments(interpreter: Interpreter, boot: str) -> list[str]:
-    """Return the command that starts the worker inside, its descriptors' numbers still to be added.
+def arguments(
+    interpreter: Interpreter, boot: str, descriptors: Sequence[int] = (), *, is_ahead: bool = False
+) -> list[str]:
+    """Return the command that starts the worker inside. is_ahead: its documents come later.
 
     Not `python -I`: that ignores PYTHONHASHSEED too, and with it two runs of a cell may order a set differently.
     The environment holds nothing but what `config` put there.
     """
-    return [f"/python/bin/python{interpreter.version}", "-s", "-P", "-S", "-B", "-c", boot]
+    words = [name for name, said in (("ahead", is_ahead), ("packages", bool(interpreter.packages))) if said]
+    python = f"/python/bin/python{interpreter.version}"
+    return [python, "-s", "-P", "-S", "-B", "-c", boot, *map(str, descriptors), *words]
 
 
 def quoted(value: str | bytes) -> str:
@@ -105,7 +110,7 @@ def quoted(value: str | bytes) -> str:
 def _constant(interpreter: Interpreter) -> str:
     """Return what is the same in every jail. Made once: half of a start's own work was this."""
     seccomp = f"seccomp_string: {quoted((room('sandbox') / 'policy.kafel').read_bytes())}"
-    return "\n".join([*_namespaces(), *_environment(), *_mounts(interpreter), seccomp, ""])
+    return "\n".join([*_namespaces(), *_environment(interpreter), *_mounts(interpreter), seccomp, ""])
 
 
 def _namespaces() -> Iterator[str]:
@@ -152,12 +157,16 @@ def _limits(bounds: Bounds) -> Iterator[str]:
         yield f"rlimit_{name}_type: VALUE"
 
 
-def _environment() -> Iterator[str]:
+def _environment(interpreter: Interpreter) -> Iterator[str]:
     yield 'envar: "PYTHONHASHSEED=0"'
     yield 'envar: "PYTHONUTF8=1"'
     yield 'envar: "LD_LIBRARY_PATH=/lib"'
     yield 'envar: "HOME=/tmp"'
     yield 'envar: "MALLOC_ARENA_MAX=1"'  # an arena a thread would reserve 64 MiB of address space each
+    if interpreter.packages:
+        # A jail has one core, and each thread of these reserves 32 MiB and more of what a cell may use.
+        for library in ("OPENBLAS", "OMP", "MKL"):
+            yield f'envar: "{library}_NUM_THREADS=1"'
 
 
 def _mounts(interpreter: Interpreter) -> Iterator[str]:
@@ -169,6 +178,8 @@ def _mounts(interpreter: Interpreter) -> Iterator[str]:
     yield _bind(interpreter.loader, str(interpreter.loader))
     for name, path in interpreter.shared:
         yield _bind(path, f"/lib/{name}")
+    for name, path in interpreter.packages:
+        yield _bind(path, f"{PACKAGES}/{name}")
     yield 'mount { src: "/dev/null" dst: "/dev/null" is_bind: true rw: false nosuid: true noexec: true }'
     yield 'mount { src: "/dev/urandom" dst: "/dev/urandom" is_bind: true rw: false nosuid: true noexec: true }'
     owner = f"uid={JAILED_ID},gid={JAILED_ID}"

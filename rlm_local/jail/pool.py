@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from rlm_local.errors import ConfigError, JailUnavailable
+from rlm_local.jail.packages import NO_PACKAGES, Packages
 from rlm_local.jail.process import Jail, Opening
 
 MAX_AHEAD = 256
@@ -44,13 +45,22 @@ class JailPool:
     waits holds nothing of anybody's, so none is left to clean when the process is killed: each dies with it.
 
     runs: how many are to come, where that is known: no jail is started for one that will not.
+    packages: what its jails can import; a run that wants others starts its own.
     """
 
-    def __init__(self, ahead: int, *, runs: int | None = None, max_age_s: float = MAX_AGE_S) -> None:
+    def __init__(
+        self,
+        ahead: int,
+        *,
+        runs: int | None = None,
+        max_age_s: float = MAX_AGE_S,
+        packages: Packages = NO_PACKAGES,
+    ) -> None:
         if not 0 <= ahead <= MAX_AHEAD:
             raise ConfigError(f"a pool of {ahead} jails, but it must be 0..{MAX_AHEAD}")
         self._ahead = ahead
         self._runs = runs
+        self._packages = packages
         self._max_age_s = max_age_s
         self._idle: deque[_Idle] = deque()  # oldest first
         self._changed = asyncio.Event()
@@ -83,7 +93,7 @@ class JailPool:
         """Return a jail with these documents, one that has waited if there is any. See Jail.start."""
         self._asked += 1
         self._begun = time.monotonic()
-        if (idle := await self._next()) is not None:
+        if opening.packages == self._packages and (idle := await self._next()) is not None:
             try:
                 await idle.open(opening)
             except JailUnavailable:  # it died this very moment; if it was the documents, the next line tells
@@ -131,7 +141,7 @@ class JailPool:
             try:
                 while len(self._idle) < self._wanted():
                     await self._calm()
-                    self._add(await Jail.start_ahead())
+                    self._add(await Jail.start_ahead(self._packages))
                     retry_s = _RETRY_S[0]
             except JailUnavailable:  # whoever asks for a jail meanwhile is told why
                 self.counts.failed += 1

@@ -16,6 +16,7 @@ from rlm_local.jail.launch import Started, spawn
 from rlm_local.jail.layers import require_layers
 from rlm_local.jail.memory import SealedText, read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
+from rlm_local.jail.packages import NO_PACKAGES, Packages
 from rlm_local.limits import Limits
 
 START_S = 30.0  # a cold start takes 50 ms; a machine that is this late is not going to
@@ -34,11 +35,12 @@ class JailEndedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a run gives its jail: the text, by memory file, and the frame that tells what is in it."""
+    """What a run gives its jail: the text, by memory file, the frame that tells what is in it, and its packages."""
 
     text: SealedText
     frame: Mapping[str, wire.Json]
     limits: Limits
+    packages: Packages = NO_PACKAGES
 
     @property
     def bounds(self) -> policy.Bounds:
@@ -84,15 +86,15 @@ class Jail:
         """
         bounds = opening.bounds.with_room(opening.text.bytes)
         group_bytes = _group_bytes(opening)
-        jail = cls(spawn(bounds, group_bytes=group_bytes, is_ahead=False))
+        jail = cls(spawn(bounds, opening.packages, group_bytes=group_bytes, is_ahead=False))
         await jail._come_up(jail._enrol())
         await jail.open(opening)
         return jail
 
     @classmethod
-    async def start_ahead(cls) -> Jail:
+    async def start_ahead(cls, packages: Packages = NO_PACKAGES) -> Jail:
         """Return a jail that waits for its documents, for open(). Raises as start() does."""
-        jail = cls(spawn(_AHEAD, group_bytes=_group_bytes(None), is_ahead=True))
+        jail = cls(spawn(_AHEAD, packages, group_bytes=_group_bytes(None), is_ahead=True))
         await jail._come_up(jail._enrol(), jail._wait())
         return jail
 

@@ -14,6 +14,7 @@ from rlm_local.jail.cell import CellRun, Job, Observed
 from rlm_local.jail.checkpoint import Checkpoint, PastCell
 from rlm_local.jail.memory import SealedCorpus, seal
 from rlm_local.jail.messages import Done
+from rlm_local.jail.packages import NO_PACKAGES, Packages
 from rlm_local.jail.process import Jail, Opening
 from rlm_local.jail.wire import Json
 from rlm_local.limits import Limits
@@ -68,11 +69,13 @@ class JailSession:
         *,
         notes: Mapping[str, JsonValue] = _NO_NOTES,
         jails: JailSource | None = None,
+        packages: Packages = NO_PACKAGES,
     ) -> JailSession:
         """Return a session in a running jail.
 
         documents: those that are sealed already are still the caller's to close, after this session.
         notes: further variables that cells find, by name. jails: a pool's open(), where there is one.
+        packages: what cells can import beside the standard library.
         Raises JailUnavailable with what is missing, ConfigError for a note whose name is no Python name.
         """
         for name in notes:
@@ -87,7 +90,7 @@ class JailSession:
             "output_bytes": limits.cell_output_bytes,
             "notes": dict(notes),
         }
-        opening = Opening(sealed.text, frame, limits)
+        opening = Opening(sealed.text, frame, limits, packages)
         session = cls(opening, sealed, owns_text=sealed is not documents, jails=jails or Jail.start)
         try:
             session._jail = await session._jails(opening)

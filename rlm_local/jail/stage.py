@@ -64,6 +64,7 @@ def staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]:
 def _staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]:
     sources = {"python": interpreter.binary, "library": interpreter.library}
     sources |= {f"lib-{name}": path for name, path in interpreter.shared}
+    sources |= {f"package-{number}": path for number, (_, path) in enumerate(interpreter.packages)}
     needed = [nsjail, *sources.values()]
     folder = next((Path(name) for name in _STAGES if Path(name).is_dir() and not _holds(name, needed)), None)
     if folder is None:
@@ -79,6 +80,7 @@ def _staged(interpreter: Interpreter, nsjail: Path) -> tuple[Interpreter, Stage]
         binary=folder / "python",
         library=folder / "library",
         shared=tuple((name, folder / f"lib-{name}") for name, _ in interpreter.shared),
+        packages=tuple((name, folder / f"package-{at}") for at, (name, _) in enumerate(interpreter.packages)),
     )
     return moved, Stage(folder, binds, tuple(covered))
 

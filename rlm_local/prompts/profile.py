@@ -23,6 +23,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
 How an answer is said is not in these files but in protocols/, one file for each protocol. A profile says where:
 <<small>> or <<large>> is the rule of replies, <<answer LITERAL>> a whole reply with that answer, <<reply LITERAL>> an
 order to reply so (<<Reply ...>> at the beginning of a sentence), <<reply with a variable>> the same for any value.
+<<packages LITERAL>> stands only where code can import more than the standard library; $packages are those modules.
 <<name>> is what a worked turn calls a sub-model's answer, without hiding a name that the protocol needs.
 """
 
@@ -41,7 +42,7 @@ from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Message, Role
 
 _TEXT = Path(__file__).parent / "text"
 _PROTOCOLS = Path(__file__).parent / "protocols"
-_MARK = re.compile(r"<<(small|large|name|reply with a variable|answer|reply|Reply)(?: (.+?))?>>")
+_MARK = re.compile(r"<<(small|large|name|packages|reply with a variable|answer|reply|Reply)(?: (.+?))?>>")
 _ONCE = (
     "system",
     "question",
@@ -85,7 +86,7 @@ class Profile:
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
-    sha256: str = ""  # of its file
+    sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
 
@@ -93,8 +94,8 @@ MAX_OUTPUT_CHARS = {"small": 3_000, "large": 20_000}  # characters; small models
 
 
 @cache
-def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Profile:
-    """Return profile `name`, its answers said by `protocol`.
+def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL, packages: tuple[str, ...] = ()) -> Profile:
+    """Return profile `name`, its answers said by `protocol`. packages: modules that code can import.
 
     Raises ConfigError for an unknown name or a file with a section missing.
     """
@@ -103,7 +104,7 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Prof
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
-    text = _worded(path.read_text(encoding="utf-8"), protocol)
+    text = _worded(path.read_text(encoding="utf-8"), protocol, packages)
     for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
@@ -126,8 +127,8 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL) -> Prof
     )
 
 
-def _worded(text: str, protocol: AnswerProtocol) -> str:
-    """Return a profile's text with its marks replaced by the protocol's words."""
+def _worded(text: str, protocol: AnswerProtocol, packages: tuple[str, ...]) -> str:
+    """Return a profile's text with its marks replaced by the protocol's words and the packages' names."""
     words = dict(_sections((_PROTOCOLS / f"{protocol.value}.md").read_text(encoding="utf-8")))
 
     def word(mark: re.Match[str]) -> str:
@@ -135,6 +136,8 @@ def _worded(text: str, protocol: AnswerProtocol) -> str:
         if literal is None:
             return words[key]
         plain = str(ast.literal_eval(literal))
+        if key == "packages":
+            return Template(plain).substitute(packages=", ".join(packages)) if packages else ""
         said = Template(words[key.lower()]).substitute(value=literal, text=plain)
         return said if key.islower() else said[0].upper() + said[1:]
 

@@ -88,7 +88,7 @@ print(count)
 import importlib.metadata
 found = [name for place in ("site-packages", "dist-packages") if os.path.isdir(LIBRARY + "/" + place)
          for name in os.listdir(LIBRARY + "/" + place)]
-found += [one.name for one in importlib.metadata.distributions()]
+found += [one.name for one in importlib.metadata.distributions() if one.name not in target["packages"]]
 pwn(found) if found else print("nothing")
 
 # %% compiled-paths: the folder names that compiled files keep

@@ -1,10 +1,10 @@
 """The worker: opens the documents, locks itself in, and runs cells until the host hangs up.
 
-    python -s -P -S -B -c BOOT SOCKET_FD BUNDLE_FD [ahead]
+    python -s -P -S -B -c BOOT SOCKET_FD BUNDLE_FD [ahead] [packages]
 
-`ahead`: no documents are there yet, so there is time to read in what a cell may need.
-Standard library only; Python 3.11 to 3.13. Nothing that it says of itself is trusted by the host. What is imported
-here is what a first cell needs: everything else waits until it is used.
+`ahead`: no documents are there yet, so there is time to read in what a cell may need. `packages`: cells may import more
+than the standard library. The worker itself does not; Python 3.11 to 3.13. Nothing that it says of itself is trusted by
+the host. What is imported here is what a first cell needs: everything else waits until it is used.
 """
 
 from __future__ import annotations
@@ -114,6 +114,10 @@ def main() -> None:
     """Serve one session. Whatever goes wrong before the first cell is told on standard error, for the host."""
     channel = Channel(int(sys.argv[1]))
     seccomp = stage2.Filter()
+    if "packages" in sys.argv[3:]:
+        from sandbox.worker.packages import offer
+
+        offer()
     if "ahead" in sys.argv[3:]:
         read_in()
         channel.send({"op": "waiting"})

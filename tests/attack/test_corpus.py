@@ -59,3 +59,10 @@ def test_what_cgroups_bound_is_contained_as_root_without_them(real_jail: None, g
 def test_what_cgroups_bound_is_contained_as_a_plain_user_with_a_group_of_his_own(real_jail: None, group: str) -> None:
     report = report_of("--only", group, as_user=True, cgroups="delegated")
     assert (report["machine"]["root"], report["machine"]["cgroup"]) == (False, 1)
+
+
+@pytest.mark.parametrize("group", ["code", "files"])
+def test_what_packages_could_open_is_contained_with_them(real_jail: None, group: str) -> None:
+    pytest.importorskip("numpy")
+    report = report_of("--only", group, "--jail-packages", "numpy")
+    assert [name.partition("==")[0] for name in report["jail_packages"]] == ["numpy"]

@@ -67,6 +67,11 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "lease.txt", "--trace-dir", "/proc/here"], "cannot create the trace /proc/here/", "--trace-dir"),
         (["q", "lease.txt", "--max-turns", "two"], "invalid value for '--max-turns'", "see `rlm-local ask --help`"),
         (["q", "lease.txt", "--nothing"], "no such option '--nothing'", "see `rlm-local ask --help`"),
+        (
+            ["q", "lease.txt", "--jail-packages", "never-installed"],
+            "the package never-installed is not installed, so no jail can have it",
+            "pip install never-installed",
+        ),
         ([], "missing argument 'QUESTION'", "see `rlm-local ask --help`"),
     ],
 )

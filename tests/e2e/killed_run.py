@@ -109,7 +109,7 @@ def main(folder: Path, points: list[int]) -> None:
         if point:
             if number % 3 == 0:
                 with trace.open("ab") as file:
-                    file.write(b'{"v":3,"seq":')
+                    file.write(b'{"v":4,"seq":')
             resumed = in_a_process(lambda: asyncio.run(go_on(trace)), report)  # noqa: B023
         else:
             resumed = 0

@@ -19,11 +19,12 @@ import pytest
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.errors import ConfigError, DocumentError, TraceError
 from rlm_local.events import Event, PageDone, Replied, RunEnded, RunResumed, SubCallDone, TurnTaken
+from rlm_local.jail import NO_PACKAGES, Packages, find_packages
 from rlm_local.limits import Limits
 from rlm_local.ports import Engine
 from rlm_local.prompts import load_profile
-from rlm_local.resume import check_unfinished, read_again, replay
-from rlm_local.runtime import Runtime
+from rlm_local.resume import check_unfinished, packages_of, read_again, replay
+from rlm_local.runtime import Runtime, profile_of
 from rlm_local.testing import AnsweringEngine, ScriptedEngine
 from rlm_local.trace import TraceWriter, Written, read_trace
 from rlm_local.types import Answer, Completion, Document, Request, Role, Usage
@@ -81,9 +82,9 @@ class Cutting:
         self._writer.write(event)
 
 
-def runtime(engine: Engine) -> Runtime:
+def runtime(engine: Engine, packages: Packages = NO_PACKAGES) -> Runtime:
     card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
-    return Runtime(card, load_profile("small"), engine, "0" * 64)
+    return Runtime(card, profile_of(card, packages), engine, "0" * 64, packages=packages)
 
 
 def engine(*replies: str) -> ScriptedEngine:
@@ -269,3 +270,23 @@ async def test_a_cell_that_made_typed_calls_has_its_values_and_its_limits_again(
         late, left, left_now = map(int, told.turn.result.stdout.split())
         assert (late, left) == (len(LINES[::3]), 20_000)
         assert left_now == 20_000 - answer.subcalls
+
+
+async def test_a_trace_says_what_code_could_import_and_the_run_is_gone_through_with_the_same(
+    nsjail: None, tmp_path: Path, lease: Path
+) -> None:
+    pytest.importorskip("numpy")
+    numpy = find_packages(["numpy"])
+    asked = engine('```repl\nimport numpy\nprint("ninety", numpy.arange(3).sum())\n```', 'FINAL("ninety")')
+    request = Request("How long is the notice period?", (Document("lease", LEASE, str(lease)),), Limits())
+    with TraceWriter(tmp_path / "run.jsonl") as writer:
+        answer = await runtime(asked, numpy).ask(request, writer)
+    assert answer.value == "ninety"
+    assert "numpy: can be imported" in asked.completions[0].messages[0].content
+    again = read_again(read_trace(tmp_path / "run.jsonl"))
+    assert again.started.jail_packages == numpy.named
+    assert packages_of(again.started) == numpy
+    assert await replay(again) == []
+    gone = replace(again, started=replace(again.started, jail_packages=("never-installed==1.0",)))
+    with pytest.raises(ConfigError, match="never-installed is not installed"):
+        await replay(gone)

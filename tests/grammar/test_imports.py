@@ -62,6 +62,19 @@ def test_a_list_can_be_ones_own() -> None:
     assert 'LISTED ::= "os" | "os.path"' in only_imports(GBNF, ["os", "os.path"])
 
 
+def test_a_list_may_name_a_module_with_all_that_lies_below_it() -> None:
+    below = only_imports(LARK, ["re", "numpy.*"])
+    for code, may in (
+        ("import numpy as np\nx = 1", True),
+        ("import numpy.linalg, re\nx = 1", True),
+        ("from numpy.linalg import inv\nx = 1", True),
+        ("import numpyx\nx = 1", False),
+        ("import re.x\nx = 1", False),
+    ):
+        assert accepts(below, code) is may, code
+    assert 'LISTED ::= "numpy" ("." [A-Za-z_] [A-Za-z0-9_]*)* | "re"' in only_imports(GBNF, ["re", "numpy.*"])
+
+
 def test_both_dialects_lose_the_same_alternatives() -> None:
     for rules in (LARK, GBNF):
         held = only_imports(rules)

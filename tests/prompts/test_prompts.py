@@ -68,6 +68,17 @@ def test_the_rules_are_the_same_for_every_run() -> None:
     assert opening_messages(small, SITUATION)[:-1] == opening_messages(small, other)[:-1]
 
 
+@pytest.mark.parametrize("name", sorted(MAX_OUTPUT_CHARS))
+def test_a_model_is_told_of_packages_where_there_are_any_and_only_there(name: str) -> None:
+    without, having = load_profile(name), load_profile(name, packages=("numpy", "pandas"))
+    assert "import" not in without.system
+    (told,) = [line for line in having.system.splitlines() if "numpy, pandas" in line]
+    assert "can" in told
+    assert "import" in told
+    assert having.sha256 != without.sha256
+    assert "<<" not in having.system
+
+
 def test_an_unknown_profile_is_named_beside_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'tiny'; there are large, small"):
         load_profile("tiny")

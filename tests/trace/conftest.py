@@ -76,6 +76,7 @@ def run() -> list[Event]:
             require_coverage=0.0,
             engine=EngineInfo("qwen2.5-coder-1.5b", 16_384, "lark", can_close=True),
             version="0.1.0",
+            jail_packages=("numpy==2.4.6",),
         ),
         TurnStarted("0", 1, "first"),
         TurnWritten("0", 1, written),
