@@ -20,6 +20,7 @@ TEXTS_PER_QUERY = 4096
 ARGS_CHARS = 1 << 20  # of a call's arguments as JSON: its labels, examples, schema
 ASKS_PER_CALL = 64
 
+_KINDS = frozenset(map(str, CallKind))
 _Kind = TypeVar("_Kind", int, str)
 
 
@@ -130,9 +131,9 @@ def _form(frame: dict[str, Json]) -> CallForm:
     """Read what a call is. What its arguments mean is not judged here, only that they are an object of some size."""
     kind, args = _get(frame, "kind", str), frame["args"]
     behind, ahead = _get(frame, "behind", int), _get(frame, "ahead", int)
-    if kind not in list(CallKind):
+    if kind not in _KINDS:
         raise WireError(f"a call of the kind {kind!r:.80}")
-    if not isinstance(args, dict) or len(json.dumps(args)) > ARGS_CHARS:
+    if not isinstance(args, dict) or (args and len(json.dumps(args)) > ARGS_CHARS):
         raise WireError(f"arguments are an object of at most {ARGS_CHARS} characters")
     if behind < 0 or ahead < 0:
         raise WireError(f"{behind} texts before these and {ahead} after them")

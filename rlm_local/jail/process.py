@@ -69,6 +69,8 @@ class Jail:
         self._exited = asyncio.Event()
         self._write_lock = asyncio.Lock()
         self._received = bytearray()  # and not taken yet: a piece of one frame, or small frames
+        self._is_watched = False  # whether the loop tells when there is something to be received
+        self._waiter: asyncio.Future[None] | None = None  # who waits for that
         self._worker_pidfd: int | None = None
         self._has_logs = True
         self._is_ending = False
@@ -181,8 +183,9 @@ class Jail:
 
     async def receive(self) -> dict[str, wire.Json]:
         """Return the next frame. Raises JailEndedError at the end, WireError for what is no frame."""
-        # Reading what is already there never yields, so a flood of frames would stop every clock of the host.
-        await asyncio.sleep(0)
+        if len(self._received) >= wire.HEADER_BYTES:
+            # Reading what is already there never yields, so a flood of frames would stop every clock of the host.
+            await asyncio.sleep(0)
         header = await self._exactly(wire.HEADER_BYTES)
         payload = await self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_JAIL_BYTES))
         if len(payload) <= _ASIDE_BYTES:
@@ -241,6 +244,7 @@ class Jail:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._process.wait()  # it is dead, or dying of SIGKILL
+            self._watch_no_more()
             self._channel.close()
             if self._worker_pidfd is not None:
                 os.close(self._worker_pidfd)
@@ -259,10 +263,12 @@ class Jail:
             await asyncio.sleep(0.01)  # the worker's last page is still being freed
 
     async def _exactly(self, count: int) -> bytes:
-        loop = asyncio.get_running_loop()
         while len(self._received) < count:
+            await self._readable()
             try:
-                chunk = await loop.sock_recv(self._channel, _RECEIVED_BYTES)
+                chunk = self._channel.recv(_RECEIVED_BYTES)
+            except BlockingIOError:
+                continue
             except OSError as error:
                 raise JailEndedError(f"the jail closed its socket: {error}") from error
             if not chunk:
@@ -271,6 +277,33 @@ class Jail:
         data = bytes(self._received[:count])
         del self._received[:count]
         return data
+
+    async def _readable(self) -> None:
+        """Wait until there is something to be received.
+
+        The loop goes on watching the channel afterwards: to begin and to end that for each frame costs it four calls
+        and as many rounds. It ends when something comes that nobody waits for, which then stays where it is.
+        """
+        loop = asyncio.get_running_loop()
+        if not self._is_watched:
+            loop.add_reader(self._channel, self._note_readable)
+            self._is_watched = True
+        self._waiter = loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _note_readable(self) -> None:
+        if self._waiter is None:
+            self._watch_no_more()
+        elif not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _watch_no_more(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            asyncio.get_running_loop().remove_reader(self._channel)
 
     def _note_exit(self, pidfd: int) -> None:
         # A dead process's descriptor stays readable, so it is watched no longer.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 TYPE_CHECKING = False  # `typing` is a fifth of what a starting worker would import
 if TYPE_CHECKING:
@@ -108,19 +108,24 @@ def _refuse_constant(name: str) -> NoReturn:
     raise WireError(f"{name} is not JSON")
 
 
-def _check_bounds(frame: Json, *, has_escapes: bool) -> None:
+def _check_bounds(frame: dict[str, Json], *, has_escapes: bool) -> None:
     """Walk a frame without recursion: depth, and surrogates where escapes could spell them."""
-    pending: list[tuple[Json, int]] = [(frame, 1)]
+    pending: list[tuple[dict[str, Json] | list[Json], int]] = [(frame, 1)]
     while pending:
         value, depth = pending.pop()
-        if isinstance(value, dict | list):
-            if depth > MAX_DEPTH:
-                raise WireError(f"a frame nested deeper than {MAX_DEPTH} levels")
-            if isinstance(value, dict):
-                pending.extend((name, depth + 1) for name in value)
-            pending.extend((item, depth + 1) for item in (value.values() if isinstance(value, dict) else value))
-        elif has_escapes and isinstance(value, str) and not _is_utf8(value):
-            raise WireError("a text with a lone surrogate")
+        if isinstance(value, dict):
+            if has_escapes and not all(map(_is_utf8, value)):
+                raise WireError("a text with a lone surrogate")
+            items: Iterable[Json] = value.values()
+        else:
+            items = value
+        for item in items:
+            if isinstance(item, dict | list):
+                if depth == MAX_DEPTH:
+                    raise WireError(f"a frame nested deeper than {MAX_DEPTH} levels")
+                pending.append((item, depth + 1))
+            elif has_escapes and isinstance(item, str) and not _is_utf8(item):
+                raise WireError("a text with a lone surrogate")
 
 
 def _is_utf8(text: str) -> bool:

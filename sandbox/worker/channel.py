@@ -16,7 +16,10 @@ _IN_FLIGHT = 8  # sub-calls that wait at once; the host ends a worker that goes 
 TEXTS_PER_QUERY = 4096
 ASKS_PER_CALL = 64  # questions to children
 _INT_BYTES = 4
-_RECEIVED_BYTES = 1 << 18  # at once
+# At once: of a frame whose length is not known yet, and of a longer one. What is above 128 KiB malloc asks the kernel
+# for each time, and gives back: three calls and new pages for a reply of a hundred bytes.
+_FIRST_BYTES = 1 << 14
+_MORE_BYTES = 1 << 20
 
 
 class CellOverError(Exception):
@@ -203,19 +206,23 @@ class Channel:
         self._sending = None
 
     def _receive(self) -> None:
-        chunk = self._socket.recv(_RECEIVED_BYTES)
+        missing = self._end() - len(self._received)
+        chunk = self._socket.recv(min(max(missing, _FIRST_BYTES), _MORE_BYTES))
         if not chunk:
             raise EOFError
         self._received += chunk
 
+    def _end(self) -> int:
+        """Return where the first frame of what was received ends; 0 while its length is not known."""
+        if len(self._received) < wire.HEADER_BYTES:
+            return 0
+        header = bytes(self._received[: wire.HEADER_BYTES])
+        return wire.HEADER_BYTES + wire.payload_bytes(header, max_bytes=wire.FROM_HOST_BYTES)
+
     def _taken(self) -> dict[str, wire.Json] | None:
         """Take the first whole frame out of what was received; None while there is none."""
-        if len(self._received) < wire.HEADER_BYTES:
-            return None
-        end = wire.HEADER_BYTES + wire.payload_bytes(
-            bytes(self._received[: wire.HEADER_BYTES]), max_bytes=wire.FROM_HOST_BYTES
-        )
-        if len(self._received) < end:
+        end = self._end()
+        if not end or len(self._received) < end:
             return None
         payload = bytes(self._received[wire.HEADER_BYTES : end])
         del self._received[:end]
