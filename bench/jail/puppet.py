@@ -67,7 +67,6 @@ class PuppetJail(Jail):
         await asyncio.gather(self._hand, return_exceptions=True)
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        self._watch_no_more()
         self._channel.close()
         self._theirs.close()
 

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from rlm_local.jail.channel import JailEndedError
 from rlm_local.jail.messages import SPANS_PER_CELL, Done, Query, Recurse, Spans, parse
-from rlm_local.jail.process import Jail, JailEndedError
+from rlm_local.jail.process import Jail
 from rlm_local.jail.wire import WireError
 from rlm_local.limits import Limits
 from rlm_local.ports import BadCall, QueryHandler, RecurseHandler

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rlm_local.errors import JailUnavailable
 from rlm_local.jail.diagnose import userns_hint
+from rlm_local.jail.proc import namespace, read_proc
 from rlm_local.types import Check
 
-_OWN = Path("/proc/self/ns")
 _CAPABILITIES = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")
 _FILTERS = 2  # nsjail's and the worker's own
 _HINT = "report this: the jail started without one of its layers"
@@ -16,11 +14,12 @@ _HINT = "report this: the jail started without one of its layers"
 
 def layers(pid: int) -> tuple[Check, ...]:
     """Return one line a layer of the worker `pid`. Raises OSError when it has died."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    status = read_proc(pid, "status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     uid, filters = fields["Uid"].split()[0], _filters(fields)
+    has_own_users = _is_apart(pid, "user")
     return (
-        layer("user namespace", _is_apart(pid, "user"), f"uid {uid} outside", userns_hint()),
+        layer("user namespace", has_own_users, f"uid {uid} outside", "" if has_own_users else userns_hint()),
         layer("network namespace", _is_apart(pid, "net"), "own"),
         layer("mount namespace", _is_apart(pid, "mnt"), "own root"),
         layer("pid namespace", _is_apart(pid, "pid"), fields.get("NSpid", "").replace("\t", " -> ")),
@@ -44,7 +43,7 @@ def layer(name: str, ok: bool, detail: str, hint: str = "") -> Check:
 
 def _is_apart(pid: int, kind: str) -> bool:
     try:
-        return (_OWN / kind).readlink() != Path(f"/proc/{pid}/ns/{kind}").readlink()
+        return namespace("self", kind) != namespace(pid, kind)
     except PermissionError:
         # Whoever is not root may not look into a jail; that the kernel forbids it shows that it is apart.
         return True

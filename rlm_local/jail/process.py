@@ -5,32 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from rlm_local.jail import policy, wire
+from rlm_local.jail.channel import Channel, JailEndedError
 from rlm_local.jail.diagnose import failed_start
 from rlm_local.jail.launch import Started, spawn
 from rlm_local.jail.layers import require_layers
 from rlm_local.jail.memory import SealedText, read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.jail.packages import NO_PACKAGES, Packages
+from rlm_local.jail.proc import read_proc
 from rlm_local.limits import Limits
 
 START_S = 30.0  # a cold start takes 50 ms; a machine that is this late is not going to
 _EXIT_S = 2.0  # for nsjail to see its worker dead, before it is killed itself
 _LOG_BYTES = 64 << 10
-_ASIDE_BYTES = 16 << 10  # a longer frame is read on a thread; this many bytes take 10 ms at worst
-_RECEIVED_BYTES = 1 << 18  # at once
 _CHILD_EVERY_S = 0.001  # how often it is looked whether nsjail has made its worker
 # Of a jail that waits for its documents; lowered to the run's own before the first byte of the model's code.
 _AHEAD = policy.Bounds(address_space_bytes=1 << 40, cpu_s=1 << 24)
-
-
-class JailEndedError(Exception):
-    """The jail closed its socket: the worker, or nsjail, has died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +58,13 @@ class Jail:
     def __init__(self, started: Started) -> None:
         self._started = started
         self._process = started.process
-        self._channel = started.channel
+        self._channel = Channel(started.channel)
         self.group = started.group
         self._exited = asyncio.Event()
-        self._write_lock = asyncio.Lock()
-        self._received = bytearray()  # and not taken yet: a piece of one frame, or small frames
-        self._is_watched = False  # whether the loop tells when there is something to be received
-        self._waiter: asyncio.Future[None] | None = None  # who waits for that
         self._worker_pidfd: int | None = None
         self._has_logs = True
         self._is_ending = False
-        self._is_cut_off = False
+        self._is_paused = False
         self.worker_pid = 0  # on the host
         self.python = ""  # version inside
         self._pidfd = os.pidfd_open(self._process.pid)
@@ -144,9 +134,7 @@ class Jail:
         parse_waiting(await self.receive())
 
     async def _open(self, opening: Opening) -> None:
-        data = wire.encode(opening.message(), max_bytes=wire.FROM_HOST_BYTES)
-        sent = socket.send_fds(self._channel, [data[: wire.HEADER_BYTES]], [opening.text.fileno()])
-        await asyncio.get_running_loop().sock_sendall(self._channel, data[sent:])
+        await self._channel.send(opening.message(), descriptor=opening.text.fileno())
         if self.group is not None:
             self.group.allow_memory(_group_bytes(opening))
         self.python = parse_ready(await self.receive())
@@ -155,7 +143,7 @@ class Jail:
 
     def _require_bounds(self, bounds: policy.Bounds) -> None:
         """Raise JailEndedError unless the kernel holds the worker to these: it has set them itself."""
-        text = Path(f"/proc/{self.worker_pid}/limits").read_text(encoding="ascii")
+        text = read_proc(self.worker_pid, "limits")
         held = {line[:26].strip(): line[26:].split()[:2] for line in text.splitlines()}
         for name, bound in (("Max address space", bounds.address_space_bytes), ("Max cpu time", bounds.cpu_s)):
             if held.get(name) != [str(bound)] * 2:
@@ -164,34 +152,19 @@ class Jail:
     @property
     def has_ended(self) -> bool:
         """Whether no further cell can run: nsjail has died, also between cells, or a frame to it was cut off."""
-        return self._is_cut_off or self._process.poll() is not None
+        return self._channel.is_cut_off or self._process.poll() is not None
 
     async def exited(self) -> None:
         """Wait until nsjail has died."""
         await self._exited.wait()
 
     async def send(self, frame: Mapping[str, object]) -> None:
-        """Write one frame. Raises JailEndedError when nobody reads any more, WireError when it is too large."""
-        data = wire.encode(frame, max_bytes=wire.FROM_HOST_BYTES)
-        try:
-            async with self._write_lock:
-                self._is_cut_off = True  # until the whole frame is there: half of one leaves the other side lost
-                await asyncio.get_running_loop().sock_sendall(self._channel, data)
-                self._is_cut_off = False
-        except OSError as error:
-            raise JailEndedError(f"the jail closed its socket: {error}") from error
+        """See Channel.send."""
+        await self._channel.send(frame)
 
     async def receive(self) -> dict[str, wire.Json]:
-        """Return the next frame. Raises JailEndedError at the end, WireError for what is no frame."""
-        if len(self._received) >= wire.HEADER_BYTES:
-            # Reading what is already there never yields, so a flood of frames would stop every clock of the host.
-            await asyncio.sleep(0)
-        header = await self._exactly(wire.HEADER_BYTES)
-        payload = await self._exactly(wire.payload_bytes(header, max_bytes=wire.FROM_JAIL_BYTES))
-        if len(payload) <= _ASIDE_BYTES:
-            return wire.decode(payload, max_values=wire.MAX_VALUES)
-        # On a thread, because the host has other runs to attend to while it reads what one of them sent.
-        return await asyncio.to_thread(wire.decode, payload, max_values=wire.MAX_VALUES)
+        """See Channel.receive."""
+        return await self._channel.receive()
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the cell."""
@@ -199,11 +172,14 @@ class Jail:
 
     def pause(self) -> None:
         """Stop every thread of the worker: between two cells nothing of an earlier one may use the processor."""
+        self._is_paused = True
         self._signal_worker(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let the worker go on after pause()."""
-        self._signal_worker(signal.SIGCONT)
+        """Let the worker go on after pause(). Nothing where it is not paused: a signal would wake it for that alone."""
+        if self._is_paused:
+            self._is_paused = False
+            self._signal_worker(signal.SIGCONT)
 
     def kill(self) -> None:
         """End the worker; the jail's first process takes every other with it. nsjail then ends by itself."""
@@ -213,7 +189,7 @@ class Jail:
     def cpu_s(self) -> float:
         """Return the processor time that the worker has used, as the kernel counts it; 0 when it has died."""
         try:
-            stat = Path(f"/proc/{self.worker_pid}/stat").read_text(encoding="utf-8", errors="replace")
+            stat = read_proc(self.worker_pid, "stat")
         except OSError:
             return 0.0
         # The second field is the name in parentheses, and the jail may choose it.
@@ -244,7 +220,6 @@ class Jail:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             self._process.wait()  # it is dead, or dying of SIGKILL
-            self._watch_no_more()
             self._channel.close()
             if self._worker_pidfd is not None:
                 os.close(self._worker_pidfd)
@@ -261,49 +236,6 @@ class Jail:
             if self.group is None or self.group.remove():
                 return
             await asyncio.sleep(0.01)  # the worker's last page is still being freed
-
-    async def _exactly(self, count: int) -> bytes:
-        while len(self._received) < count:
-            await self._readable()
-            try:
-                chunk = self._channel.recv(_RECEIVED_BYTES)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise JailEndedError(f"the jail closed its socket: {error}") from error
-            if not chunk:
-                raise JailEndedError(f"the jail closed its socket after {len(self._received)} of {count} bytes")
-            self._received += chunk
-        data = bytes(self._received[:count])
-        del self._received[:count]
-        return data
-
-    async def _readable(self) -> None:
-        """Wait until there is something to be received.
-
-        The loop goes on watching the channel afterwards: to begin and to end that for each frame costs it four calls
-        and as many rounds. It ends when something comes that nobody waits for, which then stays where it is.
-        """
-        loop = asyncio.get_running_loop()
-        if not self._is_watched:
-            loop.add_reader(self._channel, self._note_readable)
-            self._is_watched = True
-        self._waiter = loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def _note_readable(self) -> None:
-        if self._waiter is None:
-            self._watch_no_more()
-        elif not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def _watch_no_more(self) -> None:
-        if self._is_watched:
-            self._is_watched = False
-            asyncio.get_running_loop().remove_reader(self._channel)
 
     def _note_exit(self, pidfd: int) -> None:
         # A dead process's descriptor stays readable, so it is watched no longer.

@@ -12,7 +12,7 @@ import pytest
 
 from bench.jail.puppet import PuppetJail
 from rlm_local.jail import wire
-from rlm_local.jail.process import JailEndedError
+from rlm_local.jail.channel import JailEndedError
 
 FRAME = wire.encode({"op": "waiting"}, max_bytes=1 << 10)
 
@@ -45,8 +45,8 @@ async def test_what_comes_while_nobody_waits_stays_in_the_channel_and_keeps_no_l
     assert await jail.receive() == {"op": "waiting"}
     worker.send(FRAME * 2)
     await rounds()
-    assert not jail._received
-    assert not jail._is_watched  # else the loop would be told of it again in each of its rounds
+    assert not jail._channel._received
+    assert not jail._channel._is_watched  # else the loop would be told of it again in each of its rounds
     for _ in range(2):
         assert await jail.receive() == {"op": "waiting"}
 
