@@ -68,6 +68,22 @@ class Database:
             except sqlite3.Error as error:
                 raise RlmError(f"the server's records cannot be read: {error}") from error
 
+    def page(
+        self, table: str, columns: str, tenant: str, most: int, *, after: str | None, newest_first: bool, **only: Value
+    ) -> list[sqlite3.Row]:
+        """Return at most so many of a tenant's rows by age, those behind the row with the id `after`.
+
+        only: what a column must be; None for anything. Names of tables and columns are ours, never a caller's.
+        """
+        order, behind = ("DESC", "<") if newest_first else ("ASC", ">")
+        wanted = {name: value for name, value in only.items() if value is not None}
+        query = f"SELECT {columns} FROM {table} WHERE tenant = ?" + "".join(f" AND {name} = ?" for name in wanted)
+        values: list[Value] = [tenant, *wanted.values()]
+        if after is not None:
+            query += f" AND (created, id) {behind} (SELECT created, id FROM {table} WHERE id = ?)"
+            values.append(after)
+        return self.rows(f"{query} ORDER BY created {order}, id {order} LIMIT ?", *values, most)
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()

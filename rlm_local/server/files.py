@@ -122,14 +122,12 @@ class Files:
         self, tenant: str, most: int, *, after: str | None, purpose: str | None, newest_first: bool
     ) -> list[StoredFile]:
         """Return at most so many files, those behind `after` in this order. Raises Problem (404) where that is none."""
-        order, behind = ("DESC", "<") if newest_first else ("ASC", ">")
-        query = f"SELECT {_COLUMNS} FROM files WHERE tenant = ?1 AND coalesce(purpose = ?2, 1)"
-        values: list[str | int | None] = [tenant, purpose, most]
         if after is not None:
-            values.append(self.find(tenant, after).id)
-            query += f" AND (created, id) {behind} (SELECT created, id FROM files WHERE id = ?4)"
-        query += f" ORDER BY created {order}, id {order} LIMIT ?3"
-        return [_file(row) for row in self._database.rows(query, *values)]
+            self.find(tenant, after)
+        rows = self._database.page(
+            "files", _COLUMNS, tenant, most, after=after, newest_first=newest_first, purpose=purpose
+        )
+        return [_file(row) for row in rows]
 
     def find(self, tenant: str, file_id: str) -> StoredFile:
         """Raises Problem (404)."""

@@ -150,12 +150,10 @@ class Runs:
 
     def page(self, tenant: str, most: int, *, after: str | None, state: RunState | None) -> list[Run]:
         """Return at most so many runs, the newest first, those behind `after`. Raises Problem (404) for no such run."""
-        query = f"SELECT {_COLUMNS} FROM runs WHERE tenant = ?1 AND coalesce(state = ?2, 1)"
-        values: list[str | int | None] = [tenant, None if state is None else state.value, most]
         if after is not None:
-            values.append(self.find(tenant, after).id)
-            query += " AND (created, id) < (SELECT created, id FROM runs WHERE id = ?4)"
-        return [_run(row) for row in self._database.rows(f"{query} ORDER BY created DESC, id DESC LIMIT ?3", *values)]
+            self.find(tenant, after)
+        rows = self._database.page("runs", _COLUMNS, tenant, most, after=after, newest_first=True, state=state)
+        return [_run(row) for row in rows]
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """End a run and return it, ended; one that had ended stays as it is. Raises Problem (404)."""
