@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Awaitable
 
+from rlm_local.histogram import Histogram
 from rlm_local.server.admission import Admission
 from rlm_local.types import Answer
 
@@ -19,8 +19,7 @@ class Metrics:
         self._runs = {"confirmed": 0, "unconfirmed": 0, "failed": 0, "cancelled": 0}
         self._tokens = {"prompt": 0, "cached": 0, "completion": 0}
         self._subcalls = 0
-        self._buckets = [0] * (len(_SECONDS) + 1)
-        self._seconds = 0.0
+        self._seconds = Histogram(_SECONDS)
 
     async def counted(self, run: Awaitable[Answer]) -> Answer:
         """Await a run and count how it ended and what it took."""
@@ -34,8 +33,7 @@ class Metrics:
         self._tokens["cached"] += answer.usage.cached_tokens
         self._tokens["completion"] += answer.usage.completion_tokens
         self._subcalls += answer.subcalls
-        self._buckets[bisect_left(_SECONDS, answer.wall_s)] += 1
-        self._seconds += answer.wall_s
+        self._seconds.add(answer.wall_s)
         return answer
 
     def text(self, places: dict[str, Admission]) -> str:
@@ -45,12 +43,7 @@ class Metrics:
         lines.append("# TYPE rlm_run_tokens_total counter")
         lines += [f'rlm_run_tokens_total{{of="{name}"}} {count}' for name, count in self._tokens.items()]
         lines += ["# TYPE rlm_run_subcalls_total counter", f"rlm_run_subcalls_total {self._subcalls}"]
-        lines.append("# TYPE rlm_run_seconds histogram")
-        total = 0
-        for bound, count in zip((*_SECONDS, "+Inf"), self._buckets, strict=True):
-            total += count
-            lines.append(f'rlm_run_seconds_bucket{{le="{bound}"}} {total}')
-        lines += [f"rlm_run_seconds_sum {self._seconds:.3f}", f"rlm_run_seconds_count {total}"]
+        lines += self._seconds.lines("rlm_run_seconds")
         for name, of in (("running", "running"), ("waiting", "waiting"), ("places", "slots"), ("refused", "refused")):
             metric, kind = (f"rlm_{name}", "gauge") if name != "refused" else ("rlm_refused_total", "counter")
             lines.append(f"# TYPE {metric} {kind}")

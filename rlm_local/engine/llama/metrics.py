@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
 from rlm_local.engine.llama.interrupt import Aborted, DeadlinePassed
 from rlm_local.errors import EngineRefused
+from rlm_local.histogram import Histogram
 
 _SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 _SHORT_SECONDS = (0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.005, 0.01, 0.03, 0.1, 1.0, 10.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
-
-
-class Histogram:
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
-
-    def add(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def lines(self, name: str) -> list[str]:
-        total, lines = 0, [f"# TYPE {name} histogram"]
-        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
-            total += count
-            lines.append(f'{name}_bucket{{le="{bound}"}} {total}')
-        return [*lines, f"{name}_sum {self._sum:.6f}", f"{name}_count {total}"]
 
 
 class Metrics:
