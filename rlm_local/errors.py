@@ -12,6 +12,7 @@
     │   ├── JailUnavailable      no jail can be started on this machine
     │   └── WorkerLost           the jailed process died or broke the protocol
     └── TraceError           a trace cannot be written or read
+        └── RunDiffers           a run does not go as its trace tells
 
 What the *model* got wrong (a syntax error, an unknown name, an endless loop) is never one of these: it is
 data, and goes back to the model as an observation.
@@ -83,3 +84,7 @@ class WorkerLost(JailError):
 
 class TraceError(RlmError):
     """A trace file cannot be written, or is not one that this build reads."""
+
+
+class RunDiffers(TraceError):
+    """A run that is to go on from its trace would go otherwise, so it cannot."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +13,7 @@ from rlm_local import __version__
 from rlm_local.cards import find_card, load_cards
 from rlm_local.controller import Past, timeless
 from rlm_local.documents import load
-from rlm_local.errors import ConfigError, DocumentError, TraceError
+from rlm_local.errors import ConfigError, DocumentError, RunDiffers, TraceError
 from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted
 from rlm_local.jail import Packages, find_packages
 from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
@@ -93,6 +93,20 @@ def check_same(again: Again, plan: Plan) -> None:
 def packages_of(started: RunStarted) -> Packages:
     """Return what the cells of a run could import. Raises ConfigError for a package that is not installed any more."""
     return find_packages([named.partition("==")[0] for named in started.jail_packages])
+
+
+def past_of(trace: Trace, started: RunStarted) -> Past:
+    """Return what a trace knows of the run that would begin with `started` now.
+
+    Raises RunDiffers, with the names of what differs, when the trace's run began otherwise.
+    """
+    began = trace.events[0]
+    if not isinstance(began, RunStarted):
+        raise RunDiffers(f"{trace.path} does not begin with the start of a run")
+    names = [field.name for field in fields(began) if getattr(began, field.name) != getattr(started, field.name)]
+    if names:
+        raise RunDiffers(f"the run of {trace.path} began with other {', '.join(names)}", hint="begin it anew")
+    return Past(trace.events, trace.times_s)
 
 
 async def replay(again: Again) -> list[str]:

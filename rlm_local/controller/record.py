@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rlm_local.controller.clock import Clock
 from rlm_local.controller.past import Past, timeless
-from rlm_local.errors import TraceError
+from rlm_local.errors import RunDiffers
 from rlm_local.events import Abandoned, Event, PageDone, Spent, SubCallDone
 from rlm_local.ports import Recorder
 from rlm_local.types import CallForm, Page, SubCall, Usage
@@ -16,7 +16,7 @@ class Record:
     """A Recorder that hands on what the past does not hold yet.
 
     Where an event is not the one that was recorded, `past.on_difference` is called with both. Without that it raises
-    TraceError, but for sub-calls: code that looks at the time may ask otherwise, and what it asks now counts.
+    RunDiffers, but for sub-calls: code that looks at the time may ask otherwise, and what it asks now counts.
     """
 
     def __init__(self, recorder: Recorder, past: Past, clock: Clock) -> None:
@@ -38,7 +38,7 @@ class Record:
         elif isinstance(event, SubCallDone | PageDone):
             self._recorder.write(event)
         else:
-            raise TraceError(
+            raise RunDiffers(
                 f"the run cannot go on from its trace: its {type(event).__name__} came out otherwise this time",
                 hint="the trace was written by another build of rlm-local; run the question again",
             )

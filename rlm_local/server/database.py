@@ -12,8 +12,9 @@ from typing import TypeAlias
 from rlm_local.errors import ConfigError, RlmError
 
 Value: TypeAlias = str | int | float | bytes | None
-VERSION = 1
-_SCHEMA = """
+# What makes a file of version n out of one of version n - 1.
+_STEPS = (
+    """
 CREATE TABLE keys (
     id TEXT PRIMARY KEY, name TEXT NOT NULL, tenant TEXT NOT NULL, hash BLOB NOT NULL UNIQUE,
     created INTEGER NOT NULL, revoked INTEGER
@@ -29,7 +30,11 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_of ON runs (tenant, created DESC, id);
 CREATE INDEX runs_in ON runs (state, created);
-"""
+""",
+    # The attempt with which a run's trace begins: later ones have gone on from it.
+    "ALTER TABLE runs ADD COLUMN began INTEGER NOT NULL DEFAULT 0; UPDATE runs SET began = attempt",
+)
+VERSION = len(_STEPS)
 
 
 class Database:
@@ -91,12 +96,13 @@ class Database:
     def _prepare(self, path: Path) -> None:
         self._connection.execute("BEGIN IMMEDIATE")  # of two that begin at once, one makes the tables
         (found,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if found == 0:
-            for statement in _SCHEMA.split(";"):
+        for step in _STEPS[found:]:
+            for statement in step.split(";"):
                 self._connection.execute(statement)
+        if found < VERSION:
             self._connection.execute(f"PRAGMA user_version = {VERSION}")
         self._connection.execute("COMMIT")
-        if found not in (0, VERSION):
+        if found > VERSION:
             raise RlmError(f"{path} has version {found}, this build reads {VERSION}; use the rlm-local that wrote it")
 
 

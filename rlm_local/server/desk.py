@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from rlm_local.cards import Card
+from rlm_local.controller import Past
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime
 from rlm_local.server.admission import Admission, Ticket
@@ -74,9 +75,16 @@ class Desk:
         finally:
             ticket.close()  # work that is cancelled before its first step has not done it
 
-    async def ask(self, tenant: str, request: Request, recorder: Recorder, sampling: Sampling | None = None) -> Answer:
-        """Answer a request now, in its tenant's scope, and count it."""
-        run = self.runtime.ask(request, recorder, scope=scope_of(tenant), sampling=sampling)
+    async def ask(
+        self,
+        tenant: str,
+        request: Request,
+        recorder: Recorder,
+        sampling: Sampling | None = None,
+        past: Past | None = None,
+    ) -> Answer:
+        """Answer a request now, in its tenant's scope, and count it. past: what is known of its run."""
+        run = self.runtime.ask(request, recorder, scope=scope_of(tenant), sampling=sampling, past=past)
         return await self.metrics.counted(run)
 
     async def under_way(self, work: Coroutine[Any, Any, T]) -> T:

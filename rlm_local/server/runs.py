@@ -14,10 +14,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from rlm_local.errors import RlmError
+from rlm_local.errors import RlmError, RunDiffers
 from rlm_local.events import Event
 from rlm_local.server.admission import Ticket
 from rlm_local.server.answers import citation_of, told_of, usage_of
+from rlm_local.server.attempt import Left, read_left
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
@@ -30,8 +31,8 @@ from rlm_local.server.wire import STILL_THERE, STILL_THERE_S, encoded, event
 from rlm_local.trace import TraceWriter
 from rlm_local.types import Answer, JsonObject, Request
 
-_EVENT_ID = re.compile(r"(\d{1,9})\.(\d{1,9})")  # attempt, and the event's number in it
-_COLUMNS = "id, tenant, model, question, state, attempt, created, started, ended, outcome"
+_EVENT_ID = re.compile(r"(\d{1,9})\.(\d{1,9})")  # the attempt that its trace begins with, and the event's number in it
+_COLUMNS = "id, tenant, model, question, state, attempt, began, created, started, ended, outcome"
 
 
 class RunState(StrEnum):
@@ -54,6 +55,7 @@ class Run:
     question: str
     state: RunState
     attempt: int  # 1, and one more for each time that a server ended before the run did
+    began: int  # the attempt with which its events begin; those behind it have gone on from there
     created: float
     started: float | None
     ended: float | None
@@ -112,7 +114,7 @@ class Runs:
         self._live: dict[str, _Live] = {}
         # Whoever worked on these is gone: a folder has one server.
         waiting, working = RunState.QUEUED.value, RunState.RUNNING.value
-        database.write("UPDATE runs SET state = ?, started = NULL WHERE state = ?", waiting, working)
+        database.write("UPDATE runs SET state = ? WHERE state = ?", waiting, working)
 
     def start(self, tenant: str, body: RunBody) -> Run:
         """Accept a run: from now on it survives everything but its owner. Raises Problem for what cannot begin."""
@@ -177,22 +179,23 @@ class Runs:
     async def events(self, tenant: str, run_id: str, last_id: str) -> AsyncGenerator[bytes, None]:
         """Yield a run's events, from behind the one with `last_id` where that is one, as they come; then the run.
 
-        An attempt that a server's end cut short is told by `restarted`: what came before is void.
+        A run that could not go on from where a server's end cut it short is told by `restarted`: what came before is
+        void.
         """
         place = _EVENT_ID.fullmatch(last_id)
-        attempt, behind = (int(place[1]), int(place[2])) if place else (0, -1)
+        began, behind = (int(place[1]), int(place[2])) if place else (0, -1)
         reader = TraceReader(self._trace(run_id))
         while True:
             live = self._live.get(run_id)
             news = live.news if live is not None else None  # before looking: what happens then is not missed
             run = self.find(tenant, run_id)
-            if run.attempt != attempt:
-                if attempt:
+            if run.began != began:
+                if began:
                     yield event({"attempt": run.attempt}, name="restarted")
-                attempt, behind, reader = run.attempt, -1, TraceReader(self._trace(run_id))
+                began, behind, reader = run.began, -1, TraceReader(self._trace(run_id))
             for number, line in reader.lines():
                 if number > behind:
-                    yield b"id: %d.%d\nevent: %s\ndata: %s\n\n" % (attempt, number, event_name(line), line)
+                    yield b"id: %d.%d\nevent: %s\ndata: %s\n\n" % (began, number, event_name(line), line)
             if run.state.has_ended:
                 yield event(run.as_object(), name="ended")
                 return
@@ -239,30 +242,39 @@ class Runs:
 
     async def _answer(self, run_id: str, ticket: Ticket, live: _Live) -> Answer:
         async with ticket:
-            _ = self._desk.runtime  # none, once the server stops: then the attempt does not begin
+            runtime = self._desk.runtime  # none, once the server stops: then the attempt does not begin
             # Only now: the documents of runs that wait are not held in memory.
             request = await asyncio.to_thread(self._request, run_id, ticket.tenant)
-            with TraceWriter(self._attempt(run_id)) as writer:
-                log("run begins", run=run_id)
-                live.tell()
-                return await self._desk.ask(ticket.tenant, request, _Recorder(writer, live))
+            left = await asyncio.to_thread(read_left, self._trace(run_id), runtime, request)
+            if left is not None and left.answer is not None:
+                return left.answer  # its server ended before it could note this
+            try:
+                return await self._attempt(run_id, ticket, request, left, live)
+            except RunDiffers as error:
+                if left is None:
+                    raise
+                log("run begins anew", run=run_id, error=type(error).__name__)
+                return await self._attempt(run_id, ticket, request, None, live)
 
     def _request(self, run_id: str, tenant: str) -> Request:
         (row,) = self._database.rows("SELECT body FROM runs WHERE id = ?", run_id)
         return RunBody.model_validate(json.loads(row["body"])).request(self._files, tenant)
 
-    def _attempt(self, run_id: str) -> Path:
-        """Note that a run begins, and return where its events go.
-
-        The one place that knows what becomes of an attempt which a server's end cut short: it begins anew.
-        """
+    async def _attempt(self, run_id: str, ticket: Ticket, request: Request, left: Left | None, live: _Live) -> Answer:
+        """Let a run go on from what an earlier attempt has left, or begin."""
         path = self._trace(run_id)
-        path.unlink(missing_ok=True)
+        if left is None:
+            path.unlink(missing_ok=True)
         self._database.write(
-            "UPDATE runs SET state = ?, started = ?, attempt = attempt + 1 WHERE id = ?",
-            *(RunState.RUNNING.value, time.time(), run_id),
+            "UPDATE runs SET state = ?1, started = coalesce(started, ?2), attempt = attempt + 1, "
+            "began = iif(?3, began, attempt + 1) WHERE id = ?4",
+            *(RunState.RUNNING.value, time.time(), left is not None, run_id),
         )
-        return path
+        with TraceWriter(path, behind=left.written if left else None) as writer:
+            log("run goes on" if left else "run begins", run=run_id)
+            live.tell()
+            past = left.past if left else None
+            return await self._desk.ask(ticket.tenant, request, _Recorder(writer, live), past=past)
 
     def _end(self, run_id: str, state: RunState, outcome: JsonObject) -> None:
         self._database.write(

@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from rlm_local.events import Replied
 from rlm_local.runtime import JAILS_AHEAD
+from rlm_local.trace import read_trace
 from tests.e2e.conftest import HARBOUR, MODEL, QUESTION, Asking, Installation
 
 pytestmark = [pytest.mark.engine, pytest.mark.jail]
@@ -115,26 +117,32 @@ def test_a_signal_while_the_model_is_loaded_ends_the_server(installation: Instal
         assert server.left() == []
 
 
-def test_accepted_runs_outlive_a_server_that_is_killed(installation: Installation) -> None:
+def test_accepted_runs_outlive_a_server_that_is_killed_and_go_on_from_their_traces(installation: Installation) -> None:
     body = {"question": QUESTION, "documents": [{"name": "harbour.txt", "text": DOCUMENT}], "limits": BOUNDS}
     with installation.serve("--max-runs", "1") as server, client(installation) as talking:
         server.wait_for(SERVED, within_s=START_S)
         first, second = [talking.post("/v1/rlm/runs", json=body).json()["id"] for _ in range(2)]
         with talking.stream("GET", f"/v1/rlm/runs/{first}/events") as response:
-            assert "event: turn_started" in response.iter_lines()  # it is at work
+            assert "event: replied" in response.iter_lines()  # it has paid for something
             os.kill(server.pid, signal.SIGKILL)
         server.wait()
         assert server.left() == []
+    trace = installation.home / "server" / "runs" / f"{first}.jsonl"
+    before = trace.read_bytes()
     with installation.serve() as server, client(installation) as talking:
         server.wait_for(SERVED, within_s=START_S)
         for run in (first, second):
             with talking.stream("GET", f"/v1/rlm/runs/{run}/events") as response:
                 names = [line[7:] for line in response.iter_lines() if line.startswith("event: ")]
             assert names.count("run_started") == names.count("ended") == 1
+            assert "restarted" not in names
             told = talking.get(f"/v1/rlm/runs/{run}").json()
             assert told["status"] == "done"
-            # One that had begun is begun anew, unless it came to its end just before the server did.
+            # Unless the first came to its end just before the server did.
             assert told["attempt"] in ((1, 2) if run == first else (1,))
+        assert trace.read_bytes().startswith(before[: before.rindex(b"\n") + 1])
+        replied = [event.request for event in read_trace(trace).events if isinstance(event, Replied)]
+        assert len(replied) == len(set(replied))
         assert {each["id"] for each in talking.get("/v1/rlm/runs").json()["data"]} == {first, second}
         server.signal(signal.SIGTERM)
         assert server.wait() == 0

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from rlm_local.cards import Card
-from rlm_local.controller import Ports, run_node
+from rlm_local.controller import Past, Ports, run_node
 from rlm_local.documents import cite, join
 from rlm_local.events import DocumentInfo, RunStarted
 from rlm_local.ports import Recorder
@@ -53,16 +53,24 @@ class ScriptedRuntime:
     engine: ScriptedEngine
     printed: str = "The notice period is ninety days.\n"
     warnings: tuple[str, ...] = ()
+    weights_sha256: str = "0" * 64
     asked: list[Asked] = field(default_factory=list)
     open_jails: int = 0
 
     async def ask(
-        self, request: Request, recorder: Recorder, *, scope: str = "", sampling: Sampling | None = None
+        self,
+        request: Request,
+        recorder: Recorder,
+        *,
+        scope: str = "",
+        sampling: Sampling | None = None,
+        past: Past | None = None,
     ) -> Answer:
         self.asked.append(Asked(request, scope, sampling))
         corpus = join(request.documents)
         self.open_jails += 1
-        recorder.write(_started(request, self.engine.info))
+        if past is None:
+            recorder.write(self.started(request))
         try:
             return await run_node(
                 request,
@@ -71,17 +79,21 @@ class ScriptedRuntime:
                 load_profile("small"),
                 sampling=sampling or self.card.sampling,
                 cite=partial(cite, corpus=corpus, question=request.question),
+                past=past,
             )
         finally:
             self.open_jails -= 1
 
+    def started(self, request: Request) -> RunStarted:
+        return _started(request, self.engine.info, self.weights_sha256)
 
-def _started(request: Request, engine: EngineInfo) -> RunStarted:
+
+def _started(request: Request, engine: EngineInfo, weights_sha256: str) -> RunStarted:
     documents = tuple(DocumentInfo(each.name, len(each.text), "0" * 64) for each in request.documents)
     return RunStarted(
         question=request.question,
         model=MODEL,
-        weights_sha256="0" * 64,
+        weights_sha256=weights_sha256,
         profile="small",
         prompts_sha256="0" * 64,
         sampling=Sampling(),
@@ -96,14 +108,18 @@ def _started(request: Request, engine: EngineInfo) -> RunStarted:
 
 
 class PausedEngine(ScriptedEngine):
-    """Answers nothing until it is let go; tells how many requests it holds."""
+    """Answers nothing, or but the first `free` requests, until it is let go; tells how many requests it holds."""
 
-    def __init__(self, replies: Any) -> None:
+    def __init__(self, replies: Any, *, free: int = 0) -> None:
         super().__init__(replies, window_tokens=32_000)
+        self.free = free
         self.go = asyncio.Event()
         self.held = 0
 
     async def complete(self, completion: Completion) -> Reply:
+        if self.free:
+            self.free -= 1
+            return await super().complete(completion)
         self.held += 1
         try:
             await self.go.wait()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from rlm_local.cards import Card
 from rlm_local.errors import EngineUnavailable
+from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.settings import Settings
 from rlm_local.testing import ScriptedEngine
@@ -193,3 +196,74 @@ async def test_what_a_server_leaves_the_next_one_does_and_nothing_twice(card: Ca
         names = [name for name, _ in await follow(served, runs[0])]
         assert names.count("run_started") == 1
     assert len(script.completions) == 6
+
+
+async def cut_short(card: Card, folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """Have a server end while a run is in its second turn; return the run, and the ids of the events until then."""
+    engine = PausedEngine([LOOK], free=1)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), folder) as served:
+        run = await start(served)
+        await until(lambda: engine.held)
+    lines = (folder / "state" / "runs" / f"{run['id']}.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["answer"]["stop"] == "cancelled"
+    return run, [f"1.{number}" for number in range(len(lines))]
+
+
+async def test_a_run_goes_on_from_its_trace_and_what_was_paid_is_not_asked_again(card: Card, tmp_path: Path) -> None:
+    run, seen = await cut_short(card, tmp_path)
+    script = ScriptedEngine([FINAL], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
+        again = await ended(served, run)
+        assert (again["status"], again["attempt"], again["answer"]["value"]) == ("done", 2, "ninety days")
+        assert again["answer"]["usage"]["completion_tokens"] == 20  # of both turns
+        names = [name for name, _ in await follow(served, run)]
+        assert (names.count("run_started"), names.count("turn_taken")) == (1, 2)
+        # Who has read as far as the cut reads on.
+        late = [name for name, _ in await follow(served, run, **{"Last-Event-ID": seen[-1]})]
+        assert late == names[len(seen) :]
+    assert len(script.completions) == 1
+
+
+async def test_a_run_of_other_weights_begins_anew_and_says_so(card: Card, tmp_path: Path) -> None:
+    run, seen = await cut_short(card, tmp_path)
+    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
+    runtime = ScriptedRuntime(card, script, weights_sha256="1" * 64)
+    async with serving(Desk(card, Settings()), runtime, tmp_path) as served:
+        assert (await ended(served, run))["answer"]["value"] == "ninety days"
+        told = await follow(served, run, **{"Last-Event-ID": seen[-1]})
+        assert told == [("restarted", {"attempt": 2}), *await follow(served, run)]
+    assert len(script.completions) == 2
+
+
+async def test_a_run_with_a_damaged_trace_begins_anew(card: Card, tmp_path: Path) -> None:
+    run, _ = await cut_short(card, tmp_path)
+    (tmp_path / "state" / "runs" / f"{run['id']}.jsonl").write_bytes(bytes(4096))  # as after a loss of power
+    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
+        assert (await ended(served, run))["answer"]["value"] == "ninety days"
+
+
+async def test_an_answer_that_a_server_could_not_note_any_more_is_taken_from_the_trace(
+    card: Card, tmp_path: Path
+) -> None:
+    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
+        run = await ended(served, await start(served))
+    database = Database(tmp_path / "state")
+    database.write("UPDATE runs SET state = 'running', ended = NULL, outcome = NULL")
+    database.close()
+    silent = ScriptedEngine([], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, silent), tmp_path) as served:
+        again = await ended(served, run)
+    assert (again["status"], again["attempt"], again["answer"]) == ("done", 1, run["answer"])
+
+
+async def test_records_of_the_first_version_are_read(card: Card, tmp_path: Path) -> None:
+    run, seen = await cut_short(card, tmp_path)
+    path = tmp_path / "state" / "server.db"
+    with closing(sqlite3.connect(path)) as records:
+        records.executescript("ALTER TABLE runs DROP COLUMN began; PRAGMA user_version = 1")
+    script = ScriptedEngine([FINAL], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
+        assert (await ended(served, run))["answer"]["value"] == "ninety days"
+        assert len(await follow(served, run, **{"Last-Event-ID": seen[-1]})) < len(seen)
