@@ -16,7 +16,7 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak counts fuzz-channel fuzz-grammar test-weights release-check \
+.PHONY: help setup demo test test-unit check soak kills counts fuzz-channel fuzz-grammar test-weights release-check \
         bench-peers xgrammar clean
 
 help: ## list these commands
@@ -45,6 +45,9 @@ check: $(DEV_STAMP) ## ruff, mypy and the floors
 
 soak: $(DEV_STAMP) test-weights ## soak the CPU engine: 2,000 mixed requests, hang-ups, nonsense and 20 kills
 	@$(BIN)/python -m bench soak
+
+kills: $(DEV_STAMP) ## kill a server a hundred times at random moments: no accepted run is lost or doubled, 10 minutes
+	@$(BIN)/python -m bench kills
 
 fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the host's side of a jail's channel
 	@$(BIN)/python -m bench fuzz-channel --frames 1000000

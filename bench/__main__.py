@@ -7,6 +7,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -19,6 +20,7 @@ from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
 from bench.jail.commands import churn_command, fuzz_command, jail_command
+from bench.kills import Kills
 from bench.provenance import command_line, provenance, refuse_full
 from bench.report import summary_lines, write
 from bench.run import Settings, run
@@ -335,6 +337,22 @@ def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) ->
     found = asyncio.run(count(tokens, accuracy=accuracy, seed=seed, say=lambda line: click.echo(line, err=True)))
     _write_result(found.as_object(), out)
     return 0 if found.asked == found.lines == sum(found.counted.values()) else 1
+
+
+@bench.command("kills")
+@click.option("--kills", type=click.IntRange(min=1), default=100, help="How often the server dies.")
+@click.option("--seed", type=int, default=0, help="Decides the moments.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def kills_command(kills: int, seed: int, out: Path | None) -> int:
+    """Kill a server by kill -9 at random moments: is an accepted run lost or doubled, or a reply paid for twice?
+
+    HTTP, records, traces and jails are real, the engine knows the answers. Exit code 1 when any of it happened.
+    """
+    refuse_full(out)
+    with TemporaryDirectory(prefix="rlm-kills-") as folder:
+        found = Kills(Path(folder), kills, seed, lambda line: click.echo(line, err=True)).go()
+    _write_result(found.as_object(), out)
+    return 0 if found.is_clean else 1
 
 
 def _write_result(found: dict[str, object], out: Path | None) -> None:

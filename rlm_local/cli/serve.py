@@ -15,7 +15,7 @@ from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, StoreError
 from rlm_local.jail import Packages
-from rlm_local.runtime import Plan, Runtime, plan_runtime
+from rlm_local.runtime import Plan, Runtime, plan_runtime, start_runtime
 from rlm_local.trace import visible
 
 DEFAULT_PORT = 8000
@@ -95,7 +95,7 @@ def serve(
     runs = Runs(desk, database, files)
     app = application(desk, keys, files, runs)
     try:
-        asyncio.run(serve_until_asked(app, desk, plan, listener, tell, tls=tls))
+        asyncio.run(serve_until_asked(app, desk, start_runtime(plan), listener, tell, tls=tls))
     finally:
         listener.close()
         database.close()

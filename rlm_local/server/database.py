@@ -33,6 +33,8 @@ CREATE INDEX runs_in ON runs (state, created);
 """,
     # The attempt with which a run's trace begins: later ones have gone on from it.
     "ALTER TABLE runs ADD COLUMN began INTEGER NOT NULL DEFAULT 0; UPDATE runs SET began = attempt",
+    # What a caller calls his request, so that asked twice it is one run.
+    "ALTER TABLE runs ADD COLUMN request TEXT; CREATE UNIQUE INDEX runs_by_request ON runs (tenant, request)",
 )
 VERSION = len(_STEPS)
 

@@ -116,18 +116,37 @@ class Runs:
         waiting, working = RunState.QUEUED.value, RunState.RUNNING.value
         database.write("UPDATE runs SET state = ? WHERE state = ?", waiting, working)
 
-    def start(self, tenant: str, body: RunBody) -> Run:
-        """Accept a run: from now on it survives everything but its owner. Raises Problem for what cannot begin."""
+    def start(self, tenant: str, body: RunBody, request: str | None = None) -> Run:
+        """Accept a run: from now on it survives everything but its owner. Raises Problem for what cannot begin.
+
+        request: what the caller calls it; under the same name it is accepted once, and Problem (409) is raised for
+        another body.
+        """
         body.check()
+        told = encoded(body.model_dump(by_alias=True, exclude_unset=True)).decode()
+        if request is not None:
+            query = "SELECT id, body FROM runs WHERE tenant = ? AND request = ?"
+            for row in self._database.rows(query, tenant, request):
+                if row["body"] != told:
+                    raise Problem(409, "another run was asked for with this Idempotency-Key", code="idempotency_key")
+                return self.find(tenant, row["id"])
         self._files.check(tenant, body.file_ids)
         ticket = self._desk.runs.ticket(tenant)
         run_id = f"run-{secrets.token_hex(12)}"
         try:
             self._database.write(
-                "INSERT INTO runs (id, tenant, model, question, state, attempt, created, body) "
-                "VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
-                *(run_id, tenant, self._desk.card.name, body.question, RunState.QUEUED.value, time.time()),
-                encoded(body.model_dump(by_alias=True, exclude_unset=True)).decode(),
+                "INSERT INTO runs (id, tenant, model, question, state, attempt, created, body, request) "
+                "VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                *(
+                    run_id,
+                    tenant,
+                    self._desk.card.name,
+                    body.question,
+                    RunState.QUEUED.value,
+                    time.time(),
+                    told,
+                    request,
+                ),
             )
         except RlmError:
             ticket.close()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
@@ -15,6 +15,9 @@ from rlm_local.server.problem import Problem
 from rlm_local.server.run_request import RunBody
 from rlm_local.server.runs import Runs, RunState
 from rlm_local.server.wire import EventStream, Json
+
+# A caller who got no answer asks again under the same name, and starts no second run.
+RequestName: TypeAlias = Annotated[str | None, Header(min_length=1, max_length=200, pattern="^[!-~]+$")]
 
 
 class RunPage(BaseModel):
@@ -29,11 +32,11 @@ def runs_routes(desk: Desk, runs: Runs) -> APIRouter:
     router = APIRouter()
 
     @router.post("/v1/rlm/runs", summary="Start a run, which goes on whether you stay or not", status_code=202)
-    async def start(body: RunBody, request: Request) -> Response:
+    async def start(body: RunBody, request: Request, idempotency_key: RequestName = None) -> Response:
         if body.model is not None and desk.is_direct(body.model):
             raise Problem(400, f"a run is asked of {desk.card.name}, not of the engine itself", param="model")
         _ = desk.runtime  # none is accepted while the model loads, nor once the server stops
-        return Json(runs.start(tenant_of(request), body).as_object(), 202)
+        return Json(runs.start(tenant_of(request), body, idempotency_key).as_object(), 202)
 
     @router.get("/v1/rlm/runs", summary="Your runs, the newest first")
     async def listed(request: Request, page: Annotated[RunPage, Query()]) -> Response:

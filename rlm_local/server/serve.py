@@ -7,14 +7,14 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from rlm_local.connection import BACKLOG, ending_stalled
 from rlm_local.errors import RlmError
-from rlm_local.runtime import Plan, Runtime, start_runtime
+from rlm_local.runtime import Runtime
 from rlm_local.server.desk import Desk
 from rlm_local.server.listen import Tls
 from rlm_local.server.logs import log
@@ -28,22 +28,22 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 async def serve(
     app: ASGIApp,
     desk: Desk,
-    plan: Plan,
+    opening: AbstractAsyncContextManager[Runtime],
     listener: socket.socket,
     on_ready: Callable[[Runtime], None],
     *,
     tls: Tls | None = None,
 ) -> None:
-    """Serve until a signal asks for the end, and return when nothing of ours runs any more.
+    """Serve what `opening` yields until a signal asks for the end; return when nothing of ours runs any more.
 
     /health answers at once, the rest when the model is loaded; on_ready is called then. The first SIGTERM, SIGINT
     or SIGHUP stops gracefully: no new work, drain_s for what is under way, then it is ended. The second one ends
-    the process at once; engine and jails die with it. Raises what start_runtime raises.
+    the process at once; engine and jails die with it. Raises what `opening` raises.
     """
     http = _Http(app, desk.settings, tls)
     serving = asyncio.create_task(http.serve(sockets=[listener]))
     asked_to_stop = _on_signal()
-    working = asyncio.create_task(_work(desk, plan, asked_to_stop, on_ready, http))
+    working = asyncio.create_task(_work(desk, opening, asked_to_stop, on_ready, http))
     try:
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and desk.state != "stopping":
@@ -58,11 +58,15 @@ async def serve(
 
 
 async def _work(
-    desk: Desk, plan: Plan, asked_to_stop: asyncio.Event, on_ready: Callable[[Runtime], None], http: _Http
+    desk: Desk,
+    opening: AbstractAsyncContextManager[Runtime],
+    asked_to_stop: asyncio.Event,
+    on_ready: Callable[[Runtime], None],
+    http: _Http,
 ) -> None:
     stopping = asyncio.create_task(asked_to_stop.wait())
     runtime_here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    holding = asyncio.create_task(_hold(desk, plan, runtime_here, on_ready))
+    holding = asyncio.create_task(_hold(desk, opening, runtime_here, on_ready))
     try:
         await asyncio.wait({stopping, holding}, return_when=asyncio.FIRST_COMPLETED)
         if holding.done():
@@ -74,9 +78,14 @@ async def _work(
         await ended(holding, stopping)
 
 
-async def _hold(desk: Desk, plan: Plan, here: asyncio.Future[None], on_ready: Callable[[Runtime], None]) -> None:
+async def _hold(
+    desk: Desk,
+    opening: AbstractAsyncContextManager[Runtime],
+    here: asyncio.Future[None],
+    on_ready: Callable[[Runtime], None],
+) -> None:
     """Keep a runtime until cancelled."""
-    async with start_runtime(plan) as runtime:
+    async with opening as runtime:
         desk.open(runtime)
         on_ready(runtime)
         await here

@@ -166,6 +166,23 @@ async def test_more_than_the_queue_holds_is_not_accepted(serve: Serve) -> None:
     assert len((await served.client.get(RUNS)).json()["data"]) == len(runs)
 
 
+async def test_who_asks_again_with_the_same_idempotency_key_gets_the_same_run(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL] * 3)
+    keys = [served.keys.add(name, None)[1] for name in ("ada", "bob")]
+
+    async def ask(key: str, name: str, **fields: Any) -> Any:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": name}
+        return await served.client.post(RUNS, json=BODY | fields, headers=headers)
+
+    first, again, otherwise = await ask(keys[0], "a"), await ask(keys[0], "a"), await ask(keys[0], "b")
+    anothers = await ask(keys[1], "a")
+    assert first.json()["id"] == again.json()["id"]
+    assert len({first.json()["id"], otherwise.json()["id"], anothers.json()["id"]}) == 3
+    assert (await ask(keys[0], "a", question="And the rent?")).json()["error"]["code"] == "idempotency_key"
+    assert (await ask(keys[0], "a b")).status_code == 400
+    await until(lambda: len(served.engine.completions) == 6)
+
+
 async def test_nobody_learns_of_anothers_run(serve: Serve) -> None:
     served = await serve([LOOK, FINAL])
     keys = [{"Authorization": f"Bearer {served.keys.add(name, None)[1]}"} for name in ("ada", "bob")]
@@ -262,7 +279,10 @@ async def test_records_of_the_first_version_are_read(card: Card, tmp_path: Path)
     run, seen = await cut_short(card, tmp_path)
     path = tmp_path / "state" / "server.db"
     with closing(sqlite3.connect(path)) as records:
-        records.executescript("ALTER TABLE runs DROP COLUMN began; PRAGMA user_version = 1")
+        records.executescript(
+            "DROP INDEX runs_by_request; ALTER TABLE runs DROP COLUMN request; ALTER TABLE runs DROP COLUMN began; "
+            "PRAGMA user_version = 1"
+        )
     script = ScriptedEngine([FINAL], window_tokens=32_000)
     async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
         assert (await ended(served, run))["answer"]["value"] == "ninety days"
