@@ -24,8 +24,8 @@ from rlm_local.events import Replied, RunEnded, RunResumed, RunStarted, SubCallD
 from rlm_local.trace import Trace, read_trace
 
 RUNS = "/v1/rlm/runs"
-START_S = 300.0  # for a server to answer, on a machine that is busy with other things
-END_S = 1_200.0  # for all runs to end, once nobody kills any more
+START_S = 1_800.0  # for a server to answer, on a machine that is busy with other things
+END_S = 3_600.0  # for all runs to end, once nobody kills any more
 UNDER_WAY = 4  # runs that are kept going: as many as the server works on at once
 
 
