@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rlm_local.errors import ConfigError
 
 MIB = 1 << 20
 MAX_DEPTH = 4  # each level has jails of its own
+MIN_WRITTEN_TOKENS = 256  # in a whole run: some lines of code, some short sub-calls, an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,24 @@ class Limits:
                 f"max_tokens is {self.max_tokens}, but one turn alone may take {self.turn_tokens} (turn_tokens); "
                 "raise max_tokens"
             )
+
+
+def writing_at_most(limits: Limits, tokens: int) -> Limits:
+    """Return limits under which a whole run writes at most so many tokens: root, sub-calls and children together.
+
+    A request sets aside what it may write before it begins. So turns, answers and sub-calls get bounds that are shares
+    of the whole, and no more sub-calls go side by side than half of it holds. Raises ConfigError for too few tokens.
+    """
+    if tokens < MIN_WRITTEN_TOKENS:
+        raise ConfigError(
+            f"the run may write {tokens} tokens, but needs at least {MIN_WRITTEN_TOKENS} for code, sub-calls and answer"
+        )
+    subcall_tokens = min(limits.subcall_tokens, tokens // 16)
+    return replace(
+        limits,
+        max_completion_tokens=tokens,
+        turn_tokens=min(limits.turn_tokens, tokens // 4),
+        answer_tokens=min(limits.answer_tokens, tokens // 8),
+        subcall_tokens=subcall_tokens,
+        max_concurrency=min(limits.max_concurrency, tokens // 2 // subcall_tokens),
+    )

@@ -34,6 +34,7 @@ class Budget:
         self.subcalls = 0  # of the node and all below it
         self.remembered = 0  # requests of the same that were answered from memory
         self.kept_tokens = 0  # what calls and children may not touch, so that this node can still answer
+        self.kept_completion_tokens = 0  # of these
         self.parent = parent
         self.reserved = Usage()  # for calls that are under way
         self.now: Callable[[], float] = parent.now if parent else now
@@ -54,6 +55,11 @@ class Budget:
     def remaining_tokens(self) -> int:
         """Tokens of any kind that are neither spent nor promised, here and above."""
         return min(self._room(level).total_tokens for level in self._line())
+
+    @property
+    def remaining_completion_tokens(self) -> int:
+        """Of these, the ones that may be written."""
+        return min(self._room(level).completion_tokens for level in self._line())
 
     @property
     def remaining_turns(self) -> int:
@@ -104,6 +110,11 @@ class Budget:
         """Return the tokens that a sub-call may still take."""
         return max(0, min(self._room(level).total_tokens - level.kept_tokens for level in self._line()))
 
+    def left_to_write(self) -> int:
+        """Return how many of these a sub-call's reply may have."""
+        left = (self._room(level).completion_tokens - level.kept_completion_tokens for level in self._line())
+        return max(0, min(left))
+
     def _reserve(self, wanted: Usage, *, keeping: bool) -> Usage | None:
         if not self._fits(wanted, keeping=keeping):
             return None
@@ -115,10 +126,11 @@ class Budget:
         for level in self._line():
             room = self._room(level)
             kept = level.kept_tokens if keeping or level is not self else 0
+            kept_completion = level.kept_completion_tokens if keeping or level is not self else 0
             if (
                 wanted.total_tokens + kept > room.total_tokens
                 or wanted.prompt_tokens > room.prompt_tokens
-                or wanted.completion_tokens > room.completion_tokens
+                or wanted.completion_tokens + kept_completion > room.completion_tokens
             ):
                 return False
         return True

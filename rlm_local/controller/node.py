@@ -165,7 +165,8 @@ class Node:
             return cell.result
         if not past.redo:
             self._tree.clock.go_live()
-        self._budget.kept_tokens = self._talk.prompt_tokens + self._limits.turn_tokens + self._limits.answer_tokens
+        self._budget.kept_completion_tokens = self._limits.turn_tokens + self._limits.answer_tokens
+        self._budget.kept_tokens = self._talk.prompt_tokens + self._budget.kept_completion_tokens
         self._subcalls.begin_turn()
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
         facts: dict[str, JsonValue] = {"LIMITS": self._subcalls.limits()}
@@ -176,7 +177,7 @@ class Node:
                 code, wall_s=wall_s, query=self._subcalls, recurse=self._children, facts=facts
             )
         finally:
-            self._budget.kept_tokens = 0
+            self._budget.kept_tokens = self._budget.kept_completion_tokens = 0
         if cell is not None:
             self._tree.clock.tell(cell.at_s)
             # What comes after it was said of what it came to then.
@@ -217,6 +218,8 @@ class Node:
         if self._elapsed_s > FINISH_BY * self._limits.wall_s:
             return StopReason.TIME_LIMIT
         if self._budget.remaining_tokens < 2 * self._talk.prompt_tokens + growth:
+            return StopReason.TOKEN_LIMIT
+        if self._budget.remaining_completion_tokens < self._limits.turn_tokens + self._limits.answer_tokens:
             return StopReason.TOKEN_LIMIT
         return StopReason.WINDOW_LIMIT if window < self._talk.prompt_tokens + growth else None
 

@@ -204,6 +204,10 @@ class _BudgetedCaller:
             reserved = self._budget.reserve_call(prompt_tokens, completion.max_tokens)
             if reserved is None:
                 wanted, left = prompt_tokens + completion.max_tokens, self._budget.left_for_calls()
+                if completion.max_tokens > (to_write := self._budget.left_to_write()):
+                    raise RefusedError(
+                        f"the reply may take {completion.max_tokens} tokens, but only {to_write} of this run are left"
+                    )
                 raise RefusedError(f"the call may need {wanted} tokens, but only {left} of this run are left")
             return await self._paid(completion, reserved)
 

@@ -47,7 +47,8 @@ def chat_routes(desk: Desk, files: Files) -> APIRouter:
         documents = unique([*conversation.documents, *brought])
         ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
         bounds = body.rlm or RunBounds()
-        asked = RunRequest(conversation.question, documents, bounds.limits(), bounds.mode, body.answer_schema())
+        limits = bounds.limits(body.completion_tokens)
+        asked = RunRequest(conversation.question, documents, limits, bounds.mode, body.answer_schema())
         if asked.answer_schema is not None:
             AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte
         shape = Shape.new(desk.card.name, ids if brought else {})

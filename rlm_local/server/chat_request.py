@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlm_local.errors import ConfigError
-from rlm_local.limits import Limits
+from rlm_local.limits import MAX_DEPTH, Limits, writing_at_most
 from rlm_local.server.problem import Problem
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, JsonObject, JsonValue, Sampling
 
@@ -18,8 +18,6 @@ _SEED = (1 << 63) - 1
 _DIRECT_ONLY = (
     "n",
     "stop",
-    "max_tokens",
-    "max_completion_tokens",
     "logprobs",
     "top_logprobs",
     "structured_outputs",
@@ -78,19 +76,25 @@ class RunBounds(Strict):
     max_turns: Annotated[int, Field(ge=2, le=64)] | None = None
     max_subcalls: Annotated[int, Field(ge=0, le=4096)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] | None = None
+    max_concurrency: Annotated[int, Field(ge=1, le=4096)] | None = None
     max_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
     grammar: Literal["off", "skeleton", "python"] | None = None
 
-    def limits(self) -> Limits:
-        """Raises Problem (400) for limits that contradict."""
-        given = {"max_turns": self.max_turns, "max_subcalls": self.max_subcalls, "max_tokens": self.max_tokens}
-        fields: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    def limits(self, completion_tokens: int | None = None) -> Limits:
+        """Raises Problem (400) for limits that contradict. completion_tokens: a second bound on what is written."""
+        names = ("max_turns", "max_subcalls", "max_tokens", "max_prompt_tokens", "max_depth", "max_concurrency")
+        fields: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.max_seconds is not None:
             fields["wall_s"] = self.max_seconds
+        written = [bound for bound in (self.max_completion_tokens, completion_tokens) if bound is not None]
         try:
-            return Limits(**fields)
+            limits = Limits(**fields)
+            return writing_at_most(limits, min(written)) if written else limits
         except ConfigError as error:
-            raise Problem(400, str(error), param="rlm") from error
+            raise Problem(400, str(error), param="rlm" if completion_tokens is None else "max_tokens") from error
 
     @property
     def mode(self) -> GrammarMode:
@@ -120,6 +124,12 @@ class ChatRequest(Strict):
     # Many front ends send these two whether they mean them or not; what changes nothing is no lie.
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+
+    @property
+    def completion_tokens(self) -> int | None:
+        """How many tokens may be written for this request: `usage.completion_tokens` of the answer is no more."""
+        given = [bound for bound in (self.max_tokens, self.max_completion_tokens) if bound is not None]
+        return min(given, default=None)
 
     @property
     def with_usage(self) -> bool:
@@ -164,7 +174,7 @@ class ChatRequest(Strict):
 
     def engine_body(self, model: str, scope: str) -> JsonObject:
         """Return this request as the engine takes it, its messages left out. scope: of its cache."""
-        passed = ("temperature", "top_p", "seed", *_DIRECT_ONLY)
+        passed = ("temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", *_DIRECT_ONLY)
         body: JsonObject = {name: value for name in passed if (value := getattr(self, name)) is not None}
         body |= {"model": model, "cache_salt": scope}
         if self.stream:

@@ -11,7 +11,7 @@ import pytest
 from rlm_local.controller import Ports, run_node
 from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
 from rlm_local.events import Abandoned, RunEnded, SubCallDone, TurnStarted, TurnTaken
-from rlm_local.limits import Limits
+from rlm_local.limits import Limits, writing_at_most
 from rlm_local.ports import CallCancelled
 from rlm_local.prompts import load_profile
 from rlm_local.testing import AnsweringEngine, KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
@@ -203,6 +203,27 @@ async def test_sub_calls_are_counted_and_refused_past_their_limit() -> None:
     assert "all 2 sub-calls" in next(call.refused for call in done if call.refused)
     assert answer.subcalls == 2
     assert answer.usage.completion_tokens == 40  # two turns and two sub-calls, 10 each
+
+
+async def test_a_bound_on_what_is_written_leaves_room_for_an_answer() -> None:
+    bounds = writing_at_most(Limits(max_tokens=100_000), 256)  # 64 a turn, 32 an answer, 16 a sub-call
+    recorder = KeptEvents()
+    engine = ScriptedEngine([LOOK, *["yes"] * 14, 'FINAL("yes")'])
+    answer = await run_node(
+        Request("What is the fee?", CORPUS.documents, bounds),
+        CORPUS,
+        Ports(engine, QueryingRepl([f"{number}?" for number in range(40)]), recorder),
+        load_profile("small"),
+        sampling=Sampling(),
+        cite=no_citations,
+    )
+    # 10 are written by the turn; of the 246 that are left 96 are kept for a turn and an answer, and a sub-call begins
+    # while 16 of the others are left: 14 of them with 10 each.
+    refused = [event.subcall.refused for event in recorder.events if isinstance(event, SubCallDone)]
+    assert len([said for said in refused if not said]) == answer.subcalls == 14
+    assert {said for said in refused if said} == {"the reply may take 16 tokens, but only 10 of this run are left"}
+    assert engine.completions[-1].max_tokens == 64
+    assert (answer.value, answer.stop, answer.usage.completion_tokens) == ("yes", StopReason.FINAL, 160)
 
 
 async def test_a_sub_call_longer_than_the_window_is_refused_with_numbers_and_a_repair() -> None:

@@ -89,6 +89,21 @@ async def test_what_a_request_names_replaces_the_cards_sampling_and_the_usual_li
     assert (limits.max_turns, limits.wall_s, asked.request.grammar.value) == (4, 60.0, "python")
 
 
+async def test_max_tokens_bounds_what_the_whole_run_writes(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL, LOOK, FINAL, "Hello!"])
+    answer = await served.chat(max_tokens=1024, max_completion_tokens=2048)
+    limits = served.runtime.asked[0].request.limits
+    assert (limits.max_completion_tokens, limits.turn_tokens, limits.answer_tokens) == (1024, 256, 128)
+    # As many sub-calls at once as half of it holds.
+    assert (limits.subcall_tokens, limits.max_concurrency) == (64, 8)
+    assert answer["usage"]["completion_tokens"] <= 1024
+    await served.chat(max_completion_tokens=4096, rlm={"max_completion_tokens": 512})
+    assert served.runtime.asked[1].request.limits.max_completion_tokens == 512
+    # Without a document the engine answers alone, and heeds it itself.
+    await served.chat(messages=[{"role": "user", "content": "Hi"}], max_tokens=5)
+    assert served.engine.bodies[-1]["max_tokens"] == 5
+
+
 async def test_a_typed_answer_comes_as_json(serve: Serve) -> None:
     served = await serve([LOOK, "FINAL(90)"])
     served.runtime.printed = "The notice period is 90 days.\n"
@@ -109,7 +124,8 @@ async def test_a_limit_ends_in_an_answer_that_says_so(serve: Serve) -> None:
     [
         ({"tools": []}, 400, "not served: tools"),
         ({"cache_salt": "x", "user": "me"}, 400, "not served: cache_salt, user"),
-        ({"max_tokens": 5}, 400, "max_tokens; bound the run by `rlm`"),
+        ({"max_tokens": 5}, 400, "the run may write 5 tokens, but needs at least 256"),
+        ({"max_tokens": 0}, 400, "max_tokens: "),
         ({"n": 2}, 400, "smollm2-135m:direct"),
         ({"messages": []}, 400, "messages: "),
         ({"messages": None}, 400, "messages: "),
