@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import run_and_tell
@@ -19,7 +20,7 @@ from rlm_local.config import home
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
-from rlm_local.limits import Limits
+from rlm_local.limits import Limits, writing_at_most
 from rlm_local.runtime import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request
@@ -80,6 +81,8 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
+@click.option("--own-engine", is_flag=True, help="Start an engine also where a server runs that could answer.")
+@click.option("--state", type=click.Path(path_type=Path), default=None, help="The folder of that server.")
 def ask(
     question: str,
     paths: tuple[str, ...],
@@ -102,9 +105,12 @@ def ask(
     as_json: bool,
     trace_dir: Path | None,
     quiet: bool,
+    own_engine: bool,
+    state: Path | None,
 ) -> int:
     """Answer QUESTION from the files and folders PATH... (`-` is standard input).
 
+    A server of yours that runs on this machine and serves the model is asked; else an engine is started for it.
     The answer goes to standard output, all else to standard error. Exit code 0 for a confirmed answer, 3 for
     an unconfirmed one.
     """
@@ -113,12 +119,12 @@ def ask(
     if not paths:
         raise ConfigError("no documents given", hint="name files or folders, or - for standard input")
     limits = _limits(
+        max_completion_tokens,
         max_turns=max_turns,
         wall_s=max_seconds,
         max_tokens=max_tokens,
         max_subcalls=max_subcalls,
         max_prompt_tokens=max_prompt_tokens,
-        max_completion_tokens=max_completion_tokens,
         max_depth=DEFAULTS.max_depth if max_depth is None else max_depth,
         max_concurrency=max_concurrency,
     )
@@ -141,6 +147,12 @@ def ask(
         answer_type.schema if answer_type else None,
         require_coverage,
     )
+    if not own_engine:
+        folder, own = state or where.server, {"--window": window, "--kv-tokens": kv_tokens, "--trace-dir": trace_dir}
+        only_own = tuple(option for option, given in own.items() if given is not None)
+        code = ask_server(request, plan.card.name, folder, only_own=only_own, as_json=as_json, quiet=quiet)
+        if code is not None:
+            return code
     return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
 
 
@@ -149,10 +161,11 @@ def _text(argument: str) -> str:
     return os.fsencode(argument).decode("utf-8", "replace").strip()
 
 
-def _limits(**fields: float | None) -> Limits:
-    """Return the limits; what is wrong with them is told in the names of the options."""
+def _limits(written: int | None, **fields: float | None) -> Limits:
+    """Return the limits; what is wrong with them is told in the names of the options. written: see writing_at_most."""
     try:
-        return Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
+        limits = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
+        return limits if written is None else writing_at_most(limits, written)
     except ConfigError as error:
         said = re.sub(_FIELD, lambda name: _OPTION_BY_FIELD[name[0]], str(error))
         raise ConfigError(said, hint=error.hint) from error

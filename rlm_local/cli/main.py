@@ -14,6 +14,7 @@ from rlm_local.cli.doctor import doctor
 from rlm_local.cli.grammar import grammar
 from rlm_local.cli.keys import keys
 from rlm_local.cli.models_list import list_models
+from rlm_local.cli.processes import ps, runs, stop
 from rlm_local.cli.pull import pull
 from rlm_local.cli.resume import resume
 from rlm_local.cli.rm import rm
@@ -43,6 +44,9 @@ for command in (
     ask,
     resume,
     serve,
+    ps,
+    runs,
+    stop,
     keys,
     classify,
     extract,

@@ -38,9 +38,14 @@ def run_and_tell(
         if writer.path.exists() and not quiet:
             notes.write(f"trace: {writer.path}\n")
         raise
-    _write_answer(answer, writer.path, as_json=as_json)
+    return tell_answer(answer, writer.path, as_json=as_json, quiet=quiet)
+
+
+def tell_answer(answer: Answer, trace: Path, *, as_json: bool, quiet: bool) -> int:
+    """Write an answer to standard output, and what it took to standard error; return the exit code."""
+    _write_answer(answer, trace, as_json=as_json)
     if not quiet:
-        notes.write("\n".join(["", *summary_lines(answer), f"trace: {writer.path}", ""]))
+        Patient(sys.stderr).write("\n".join(["", *summary_lines(answer), f"trace: {trace}", ""]))
     return 0 if answer.confirmed else UNCONFIRMED
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 import click
 
+from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
@@ -63,6 +66,8 @@ def serve(
     from rlm_local.server.files import Files
     from rlm_local.server.keys import Keys
     from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix, read_tls
+    from rlm_local.server.owner import Owner
+    from rlm_local.server.presence import Presence, new_secret, remove_presence, write_presence
     from rlm_local.server.runs import Runs
     from rlm_local.server.serve import serve as serve_until_asked
     from rlm_local.server.settings import Settings
@@ -70,6 +75,7 @@ def serve(
     settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
     folder = state or home().server
     claim(folder)  # for as long as this process lives
+    remove_presence(folder)  # of a server that was killed
     database = Database(folder)
     keys = Keys(database)
     tls = read_tls(tls_cert, tls_key)
@@ -90,13 +96,20 @@ def serve(
             notes.write(f"{left} run{'s' if left > 1 else ''} of an earlier server go on\n")
         notes.write(f"{runtime.card.name} is served at {_address(listener, is_tls=tls is not None)}\n")
 
+    owner = Owner(new_secret())
+    certificate = "" if tls is None else str(tls.certificate.absolute())
+    reached = _reached(listener, is_tls=tls is not None)
+    presence = Presence(os.getpid(), __version__, plan.card.name, reached, certificate, owner.secret, time.time())
+
     desk = Desk(plan.card, settings)
     files = Files(database, settings)
     runs = Runs(desk, database, files)
-    app = application(desk, keys, files, runs)
+    app = application(desk, keys, files, runs, owner)
     try:
+        write_presence(folder, presence)
         asyncio.run(serve_until_asked(app, desk, start_runtime(plan), listener, tell, tls=tls))
     finally:
+        remove_presence(folder)
         listener.close()
         database.close()
         if uds is not None:
@@ -109,6 +122,15 @@ def _plan(model: str, *, window: int | None, kv_tokens: int | None, packages: Pa
         return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages)
     except StoreError as error:  # a server that cannot begin was asked for the wrong thing
         raise ConfigError(str(error), hint=error.hint) from error
+
+
+def _reached(listener: socket.socket, *, is_tls: bool) -> str:
+    """Return where a command on this machine reaches the server."""
+    if listener.family == socket.AF_UNIX:
+        return f"unix:{Path(listener.getsockname()).absolute()}"
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http{'s' if is_tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _address(listener: socket.socket, *, is_tls: bool) -> str:

@@ -21,6 +21,7 @@ from rlm_local.server.files import Files
 from rlm_local.server.files_routes import files_routes
 from rlm_local.server.guard import FAILED, Guard
 from rlm_local.server.keys import Keys
+from rlm_local.server.owner import Owner, owner_routes
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
 from rlm_local.server.runs import Runs
 from rlm_local.server.runs_routes import runs_routes
@@ -29,8 +30,11 @@ from rlm_local.server.wire import Json
 _GONE = 499  # what proxies log for a caller who hung up; nobody reads it
 
 
-def application(desk: Desk, keys: Keys, files: Files, runs: Runs) -> ASGIApp:
-    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "param", "code"}}."""
+def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner | None = None) -> ASGIApp:
+    """Return the routes. Every error has OpenAI's shape: {"error": {"message", "type", "param", "code"}}.
+
+    owner: of the server's folder, who may speak for every tenant.
+    """
     app = FastAPI(
         title="rlm-local",
         version=__version__,
@@ -73,6 +77,8 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs) -> ASGIApp:
     app.include_router(chat_routes(desk, files))
     app.include_router(files_routes(files))
     app.include_router(runs_routes(desk, runs))
+    if owner is not None:
+        app.include_router(owner_routes(desk, owner))
     add_docs(app)
 
     @app.exception_handler(RequestValidationError)
@@ -99,7 +105,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs) -> ASGIApp:
         # Told here, logged by the guard, to whom Starlette raises it again.
         return _told(HTTPException(500, FAILED))
 
-    return Guard(app, desk.settings, keys)
+    return Guard(app, desk.settings, keys, owner)
 
 
 def _told(error: HTTPException) -> Response:

@@ -32,6 +32,7 @@ class Desk:
         self.runs = Admission(slots=settings.max_runs, queue=settings.max_queue)
         self.direct = Admission(slots=settings.max_direct, queue=settings.max_queue)
         self.metrics = Metrics()
+        self.asked_to_stop = asyncio.Event()
         self._runtime: Runtime | None = None
         self._is_stopping = False
         self._under_way: set[asyncio.Task[Any]] = set()

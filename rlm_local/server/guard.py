@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlm_local.server.keys import Keys
 from rlm_local.server.logs import log
+from rlm_local.server.owner import Owner
+from rlm_local.server.presence import PROOF_PATH, TENANT_HEADER
 from rlm_local.server.problem import Problem, problem_body
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import Json
@@ -24,7 +26,7 @@ _DRAINED_BYTES = 4 << 30
 UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
 
 
-OPEN = ("/health", "/ready")  # for who watches over the process, with no key of his own
+OPEN = ("/health", "/ready", PROOF_PATH)  # for who watches over the process, with no key of his own
 FAILED = "the server failed at this request; its log tells where"
 LOCAL = "local"  # the tenant of everybody, where no key was made
 
@@ -42,10 +44,11 @@ class Guard:
     browser reaches a server on loopback too, so we then answer only to loopback's own names and to no other origin.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, owner: Owner | None = None) -> None:
         self._app = app
         self._settings = settings
         self._keys = keys
+        self._owner = owner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,10 +77,13 @@ class Guard:
     def _admit(self, scope: Scope) -> str:
         """Return the caller's tenant. Raises Problem: 401, and 403 for a page of somebody else's."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        kind, _, secret = headers.get(b"authorization", "").partition(" ")
+        if self._owner is not None and kind.lower() == "bearer" and self._owner.is_meant(secret.strip()):
+            scope["state"]["is_owner"] = True
+            return headers.get(TENANT_HEADER.encode()) or LOCAL
         if not self._keys.exist():
             _check_page(scope, headers.get(b"host", "").lower(), headers.get(b"origin"))
             return LOCAL
-        kind, _, secret = headers.get(b"authorization", "").partition(" ")
         tenant = self._keys.tenant_of(secret.strip()) if kind.lower() == "bearer" else None
         if tenant is None and scope["path"] not in OPEN:
             # One sentence for no key, a wrong one and one that was revoked.

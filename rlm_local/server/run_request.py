@@ -35,6 +35,7 @@ class RunBody(Strict):
     documents: Annotated[list[RunDocument], Field(min_length=1, max_length=MAX_DOCUMENTS)]
     limits: RunBounds = Field(default_factory=RunBounds)
     answer_schema: dict[str, Any] | None = None
+    require_coverage: Annotated[float, Field(ge=0, le=1)] = 0.0  # of all characters, for a confirmed answer
 
     @property
     def file_ids(self) -> tuple[str, ...]:
@@ -59,7 +60,12 @@ class RunBody(Strict):
             for each in self.documents
         ]
         return Request(
-            self.question.strip(), unique(documents), self.limits.limits(), self.limits.mode, self.answer_schema
+            self.question.strip(),
+            unique(documents),
+            self.limits.limits(),
+            self.limits.mode,
+            self.answer_schema,
+            self.require_coverage,
         )
 
 

@@ -6,13 +6,10 @@ import asyncio
 import json
 import re
 import secrets
-import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from rlm_local.errors import RlmError, RunDiffers
 from rlm_local.events import Event
@@ -27,54 +24,12 @@ from rlm_local.server.guard import FAILED
 from rlm_local.server.logs import log
 from rlm_local.server.problem import Problem, problem_body, problem_of
 from rlm_local.server.run_request import RunBody
+from rlm_local.server.run_rows import COLUMNS, Run, RunState, run_of
 from rlm_local.server.wire import STILL_THERE, STILL_THERE_S, encoded, event
 from rlm_local.trace import TraceWriter
 from rlm_local.types import Answer, JsonObject, Request
 
 _EVENT_ID = re.compile(r"(\d{1,9})\.(\d{1,9})")  # the attempt that its trace begins with, and the event's number in it
-_COLUMNS = "id, tenant, model, question, state, attempt, began, created, started, ended, outcome"
-
-
-class RunState(StrEnum):
-    QUEUED = "queued"  # also after a restart, until its turn comes again
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-    @property
-    def has_ended(self) -> bool:
-        return self not in (RunState.QUEUED, RunState.RUNNING)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    id: str
-    tenant: str
-    model: str
-    question: str
-    state: RunState
-    attempt: int  # 1, and one more for each time that a server ended before the run did
-    began: int  # the attempt with which its events begin; those behind it have gone on from there
-    created: float
-    started: float | None
-    ended: float | None
-    outcome: JsonObject  # {"answer": ...} or {"error": ...} once it has ended
-
-    def as_object(self) -> JsonObject:
-        return {
-            "id": self.id,
-            "object": "rlm.run",
-            "status": self.state.value,
-            "model": self.model,
-            "question": self.question,
-            "attempt": self.attempt,
-            "created_at": int(self.created),
-            "started_at": None if self.started is None else int(self.started),
-            "ended_at": None if self.ended is None else int(self.ended),
-            "answer": self.outcome.get("answer"),
-            "error": self.outcome.get("error"),
-        }
 
 
 @dataclass
@@ -164,17 +119,17 @@ class Runs:
 
     def find(self, tenant: str, run_id: str) -> Run:
         """Raises Problem (404)."""
-        found = self._database.rows(f"SELECT {_COLUMNS} FROM runs WHERE id = ? AND tenant = ?", run_id, tenant)
+        found = self._database.rows(f"SELECT {COLUMNS} FROM runs WHERE id = ? AND tenant = ?", run_id, tenant)
         if not found:
             raise Problem(404, "there is no such run", code="not_found")
-        return _run(found[0])
+        return run_of(found[0])
 
     def page(self, tenant: str, most: int, *, after: str | None, state: RunState | None) -> list[Run]:
         """Return at most so many runs, the newest first, those behind `after`. Raises Problem (404) for no such run."""
         if after is not None:
             self.find(tenant, after)
-        rows = self._database.page("runs", _COLUMNS, tenant, most, after=after, newest_first=True, state=state)
-        return [_run(row) for row in rows]
+        rows = self._database.page("runs", COLUMNS, tenant, most, after=after, newest_first=True, state=state)
+        return [run_of(row) for row in rows]
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """End a run and return it, ended; one that had ended stays as it is. Raises Problem (404)."""
@@ -311,9 +266,3 @@ def _answer_object(answer: Answer) -> JsonObject:
     del told["route"]
     citations = [citation_of(citation) for citation in answer.citations]
     return {**told, "citations": [*citations], "usage": usage_of(answer.usage)}
-
-
-def _run(row: sqlite3.Row) -> Run:
-    fields: dict[str, Any] = dict(row)
-    outcome = fields.pop("outcome")
-    return Run(**fields | {"state": RunState(fields["state"]), "outcome": json.loads(outcome) if outcome else {}})

@@ -13,7 +13,8 @@ from rlm_local.server.desk import Desk
 from rlm_local.server.guard import tenant_of
 from rlm_local.server.problem import Problem
 from rlm_local.server.run_request import RunBody
-from rlm_local.server.runs import Runs, RunState
+from rlm_local.server.run_rows import RunState
+from rlm_local.server.runs import Runs
 from rlm_local.server.wire import EventStream, Json
 
 # A caller who got no answer asks again under the same name, and starts no second run.

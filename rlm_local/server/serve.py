@@ -37,13 +37,13 @@ async def serve(
     """Serve what `opening` yields until a signal asks for the end; return when nothing of ours runs any more.
 
     /health answers at once, the rest when the model is loaded; on_ready is called then. The first SIGTERM, SIGINT
-    or SIGHUP stops gracefully: no new work, drain_s for what is under way, then it is ended. The second one ends
-    the process at once; engine and jails die with it. Raises what `opening` raises.
+    or SIGHUP, or `desk.asked_to_stop`, stops gracefully: no new work, drain_s for what is under way, then it is ended.
+    A signal after that ends the process at once; engine and jails die with it. Raises what `opening` raises.
     """
     http = _Http(app, desk.settings, tls)
     serving = asyncio.create_task(http.serve(sockets=[listener]))
-    asked_to_stop = _on_signal()
-    working = asyncio.create_task(_work(desk, opening, asked_to_stop, on_ready, http))
+    _heed_signals(desk.asked_to_stop)
+    working = asyncio.create_task(_work(desk, opening, on_ready, http))
     try:
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
         if not working.done() and desk.state != "stopping":
@@ -60,11 +60,10 @@ async def serve(
 async def _work(
     desk: Desk,
     opening: AbstractAsyncContextManager[Runtime],
-    asked_to_stop: asyncio.Event,
     on_ready: Callable[[Runtime], None],
     http: _Http,
 ) -> None:
-    stopping = asyncio.create_task(asked_to_stop.wait())
+    stopping = asyncio.create_task(desk.asked_to_stop.wait())
     runtime_here: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     holding = asyncio.create_task(_hold(desk, opening, runtime_here, on_ready))
     try:
@@ -91,8 +90,8 @@ async def _hold(
         await here
 
 
-def _on_signal() -> asyncio.Event:
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
+def _heed_signals(asked: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
 
     def heard(number: signal.Signals) -> None:
         if asked.is_set():
@@ -102,7 +101,6 @@ def _on_signal() -> asyncio.Event:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             loop.add_signal_handler(number, heard, number)
-    return asked
 
 
 class _Http(uvicorn.Server):

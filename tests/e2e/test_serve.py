@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +46,14 @@ def eventually(condition: Callable[[], Any], within_s: float = 300.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {within_s} s"
         time.sleep(0.01)
+
+
+def command(installation: Installation, *arguments: str) -> str:
+    """Run a command that speaks to the server and return what it printed."""
+    words = [sys.executable, "-m", "rlm_local", *arguments]
+    done = subprocess.run(words, env=installation.environ, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def workers(server: Asking) -> list[int]:
@@ -144,6 +154,8 @@ def test_accepted_runs_outlive_a_server_that_is_killed_and_go_on_from_their_trac
         replied = [event.request for event in read_trace(trace).events if isinstance(event, Replied)]
         assert len(replied) == len(set(replied))
         assert {each["id"] for each in talking.get("/v1/rlm/runs").json()["data"]} == {first, second}
-        server.signal(signal.SIGTERM)
+        assert f"{MODEL}  ready  unix:{installation.socket}  process {server.pid}" in command(installation, "ps")
+        assert len(command(installation, "runs", "--status", "done").splitlines()) == 2
+        command(installation, "stop")
         assert server.wait() == 0
         assert server.left() == []

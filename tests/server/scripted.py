@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from rlm_local import __version__
 from rlm_local.cards import Card
 from rlm_local.controller import Past, Ports, run_node
 from rlm_local.documents import cite, join
@@ -25,6 +28,8 @@ from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
 from rlm_local.server.keys import Keys
 from rlm_local.server.listen import listen_unix
+from rlm_local.server.owner import Owner
+from rlm_local.server.presence import Presence, new_secret, remove_presence, write_presence
 from rlm_local.server.runs import Runs
 from rlm_local.server.serve import _Http
 from rlm_local.testing import ScriptedEngine, ScriptedRepl
@@ -176,7 +181,8 @@ async def until(condition: Callable[[], Any], *, within_s: float = 120.0) -> Non
 
 
 @asynccontextmanager
-async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Served]:
+async def serving(desk: Desk, runtime: Any, folder: Path, *, found: bool = False) -> AsyncIterator[Served]:
+    """found: by commands on this machine too, as a server that was started from the command line."""
     socket = folder / "s"
     database = Database(folder / "state")
     keys = Keys(database)
@@ -185,12 +191,17 @@ async def serving(desk: Desk, runtime: Any, folder: Path) -> AsyncIterator[Serve
     if runtime is not None:
         desk.open(runtime)
         runs.go_on()
-    http = _Http(application(desk, keys, files, runs), desk.settings)
+    owner = Owner(new_secret()) if found else None
+    http = _Http(application(desk, keys, files, runs, owner), desk.settings)
     running = asyncio.create_task(http.serve(sockets=[listen_unix(socket)]))
     served = Served(desk, runtime, socket, keys)
+    if owner is not None:
+        told = Presence(os.getpid(), __version__, desk.card.name, f"unix:{socket}", "", owner.secret, time.time())
+        write_presence(database.folder, told)
     try:
         yield served
     finally:
+        remove_presence(database.folder)
         await served.client.aclose()
         http.should_exit = True
         await desk.stop(0.01)

@@ -1,0 +1,137 @@
+"""`rlm-local ps`, `runs` and `stop`: what a server on this machine does, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rlm_local.cli.ending import ended_by_signals
+from rlm_local.cli.served import Served, reached
+from rlm_local.config import home
+from rlm_local.errors import ConfigError, RlmError
+from rlm_local.server.presence import read_presence
+from rlm_local.trace import visible
+
+if TYPE_CHECKING:
+    from rlm_local.server.run_rows import Run
+
+_STATES = ("queued", "running", "done", "failed", "cancelled")
+_UNDER_WAY = ("running", "queued")
+_QUESTION_CHARS = 60
+_STATE = click.option("--state", type=click.Path(path_type=Path), default=None, help="The server's folder.")
+
+
+@click.command()
+@_STATE
+def ps(state: Path | None) -> int:
+    """Show the server that runs here, and its runs that have not ended. Exit code 1 when none runs."""
+    folder = state or home().server
+
+    async def told(server: Served) -> dict[str, Any]:
+        return await server.call("GET", "/ready")
+
+    server, ready = _with_server(folder, lambda server: _pair(server, told))
+    presence, places = server.presence, ready["runs"]
+    since = datetime.fromtimestamp(presence.began, UTC)
+    where = f"{presence.address}  process {presence.pid}  since {since:%Y-%m-%d %H:%M} UTC"
+    click.echo(f"{presence.model}  {ready['status']}  {where}")
+    click.echo(f"{places['running']} of {places['most']} runs at work, {places['waiting']} wait")
+    _show(folder, _UNDER_WAY, most=1_000)
+    return 0
+
+
+@click.command()
+@click.option("--status", type=click.Choice(_STATES), default=None, help="Only those; by default all.")
+@click.option("-n", "most", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@_STATE
+def runs(status: str | None, most: int, state: Path | None) -> None:
+    """List the runs that a server has accepted, of all tenants, the newest first. The server need not run."""
+    _show(state or home().server, _STATES if status is None else (status,), most=most)
+
+
+@click.command()
+@click.argument("run", required=False)
+@_STATE
+def stop(run: str | None, state: Path | None) -> int:
+    """End the run RUN; without RUN end the server: it gives what is under way its time, then ends."""
+    folder = state or home().server
+    if run is None:
+        _stop_server(folder)
+        return 0
+    tenant = _tenant_of(folder, run)
+    ended = _with_server(folder, lambda server: server.call("POST", f"/v1/rlm/runs/{run}/cancel", tenant=tenant))
+    click.echo(f"{run} is {ended['status']}")
+    return 0
+
+
+def _stop_server(folder: Path) -> None:
+    async def stopped(server: Served) -> None:
+        await server.call("POST", "/v1/rlm/server/stop")
+        # The last thing that it does is to take its file away; one that is killed meanwhile leaves it, and is gone.
+        while read_presence(folder) == server.presence:
+            async with reached(folder) as there:
+                if there is None and read_presence(folder) == server.presence and not _lives(server.presence.pid):
+                    return
+            await asyncio.sleep(0.1)
+
+    pid = _with_server(folder, lambda server: _pair(server, stopped))[0].presence.pid
+    click.echo(f"the server, process {pid}, has stopped")
+
+
+def _lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def _pair(server: Served, work: Callable[[Served], Any]) -> tuple[Served, Any]:
+    return server, await work(server)
+
+
+def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
+    """Return what `work` returns of the running server. Raises RlmError when none runs."""
+
+    async def found() -> Any:
+        with ended_by_signals():
+            async with reached(folder) as server:
+                if server is None:
+                    raise RlmError(
+                        f"no server runs that keeps its records in {folder}",
+                        hint="start one with `rlm-local serve`, or name its folder with --state",
+                    )
+                return await work(server)
+
+    return asyncio.run(found())
+
+
+def _show(folder: Path, states: tuple[str, ...], *, most: int) -> None:
+    for run in _recorded(folder, states, most):
+        took = (time.time() if run.ended is None else run.ended) - (run.started or run.created)
+        question = visible(" ".join(run.question.split()))
+        if len(question) > _QUESTION_CHARS:
+            question = question[: _QUESTION_CHARS - 1] + "…"
+        made = datetime.fromtimestamp(run.created, UTC)
+        click.echo(f"{run.id}  {run.state.value:9}  {made:%Y-%m-%d %H:%M}  {took:6.0f} s  {run.tenant}  {question}")
+
+
+def _recorded(folder: Path, states: tuple[str, ...], most: int) -> list[Run]:
+    from rlm_local.server.run_rows import read_runs
+
+    if not (folder / "server.db").exists():
+        return []
+    from rlm_local.server.database import Database
+
+    with closing(Database(folder)) as database:
+        return read_runs(database, states, most)
+
+
+def _tenant_of(folder: Path, run: str) -> str:
+    for each in _recorded(folder, _STATES, 1_000_000):
+        if each.id == run:
+            return each.tenant
+    raise ConfigError(f"there is no run {run!r} in {folder}", hint="`rlm-local runs` lists them")
