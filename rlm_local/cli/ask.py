@@ -148,9 +148,16 @@ def ask(
         require_coverage,
     )
     if not own_engine:
-        folder, own = state or where.server, {"--window": window, "--kv-tokens": kv_tokens, "--trace-dir": trace_dir}
+        own = {
+            "--window": window,
+            "--kv-tokens": kv_tokens,
+            "--trace-dir": trace_dir,
+            "--jail-packages": packages or None,
+        }
         only_own = tuple(option for option, given in own.items() if given is not None)
-        code = ask_server(request, plan.card.name, folder, only_own=only_own, as_json=as_json, quiet=quiet)
+        code = ask_server(
+            request, plan.card.name, state or where.server, only_own=only_own, as_json=as_json, quiet=quiet
+        )
         if code is not None:
             return code
     return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
