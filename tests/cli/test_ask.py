@@ -168,7 +168,7 @@ def test_ctrl_c_while_a_document_is_read_is_one_word(here: Path, toy_home: Path)
     ) as asking:
         with Path("pipe").open("wb"):  # returns when the other end is open, so the document is being read
             asking.send_signal(signal.SIGINT)
-            assert asking.wait(10) == 130
+            assert asking.wait(60) == 130
         assert asking.stdout is not None
         assert asking.stderr is not None
         assert (asking.stdout.read(), asking.stderr.read().split()) == (b"", [b"interrupted"])
