@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from bench.engine.measurement import Bench
 from bench.engine.rows import Row
 from bench.engine.servers import Server, Settings, our_engine, started
-from rlm_local.engine.process import SPIN_BRIEFLY
+from rlm_local.engine.launch import SPIN_BRIEFLY
 
 OURS = "ours"
 # How the bare loop's threads wait for each other, and whether it keeps the weights re-ordered too.

@@ -18,8 +18,8 @@ from typing import Any, Protocol
 
 import httpx
 
-from rlm_local.engine.launch import plan
-from rlm_local.engine.process import EngineProcess, Launch
+from rlm_local.engine.launch import Launch, plan
+from rlm_local.engine.process import EngineProcess
 from rlm_local.errors import EngineUnavailable
 from tools.peers import Peer
 

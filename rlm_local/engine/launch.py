@@ -1,25 +1,64 @@
-"""Start the CPU engine's process, wait until it answers, replace it when it crashes, and end it."""
+"""The CPU engine: how it is started on this machine, and for how long it runs."""
 
 from __future__ import annotations
 
-import asyncio
-import math
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
 
-from rlm_local.engine.backoff import Backoff
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.llama.gguf import model_shape
 from rlm_local.engine.memory import available_bytes, cells_for
-from rlm_local.engine.process import EngineProcess, Launch
-from rlm_local.errors import EngineUnavailable
-from rlm_local.types import Completion, EngineInfo, JsonObject, Reply
+from rlm_local.engine.process import quiet_environment
+from rlm_local.engine.supervised import Running, SupervisedEngine
 
-T = TypeVar("T")
+# Threads that wait for each other at a barrier spin by default. Where anything else wants a core (a cell,
+# another program), each of some hundred barriers a token then costs a time slice; where nothing does,
+# sleeping at once costs a wake-up each time. So they spin for some microseconds and sleep then. Tokens/s of
+# one reply on 2 cores: beside another program 0.9 by default, 20 so (0.5B); alone 10 asleep at once, 24 so (1.5B).
+SPIN_BRIEFLY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # the second is GNU's, and goes first there
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How one engine process is started."""
+
+    weights: Path
+    model: str  # the name that requests use
+    window_tokens: int  # prompt and reply of one request
+    cells: int  # tokens that stay in memory, all prefixes together
+    threads: int
+    runtime_dir: Path  # the socket's private folder is made here
+    log: Path | None  # the process's own words are appended to it
+
+    def argv(self, socket: Path, lifeline_fd: int) -> list[str]:
+        # -P: the current folder holds the user's documents, and must not lend us a numpy.py.
+        command = [sys.executable, "-P", "-m", "rlm_local.engine.llama.service"]
+        command += ["--weights", str(self.weights), "--model", self.model, "--socket", str(socket)]
+        command += ["--ctx", str(self.window_tokens), "--cells", str(self.cells), "--threads", str(self.threads)]
+        return [*command, "--lifeline-fd", str(lifeline_fd)]
+
+    @property
+    def stop_s(self) -> float:
+        return 3.0
+
+    @property
+    def crash_seen_s(self) -> float:
+        return 2.0
+
+    def environment(self) -> Mapping[str, str]:
+        # ggml starts gdb for a backtrace when it aborts, which takes seconds and buries the reason.
+        return {**SPIN_BRIEFLY, **quiet_environment(), "GGML_NO_BACKTRACE": "1"}
+
+    async def connect(self, socket: Path) -> HttpEngine:
+        return await HttpEngine.connect(self.model, socket=socket, ours=True)
+
+
+class LlamaEngine(SupervisedEngine):
+    """The CPU engine."""
 
 
 @asynccontextmanager
@@ -51,7 +90,7 @@ async def launch_llama(
         threads=threads,
         log=log,
     )
-    engine = LlamaEngine(launch, await _Running.start(launch))
+    engine = LlamaEngine(launch, await Running.start(launch))
     try:
         yield engine
     finally:
@@ -79,126 +118,3 @@ def plan(
         runtime_dir=runtime_dir,
         log=log,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Running:
-    """A process that answers, and the client that talks to it."""
-
-    process: EngineProcess
-    client: HttpEngine
-
-    @classmethod
-    async def start(cls, launch: Launch) -> Self:
-        process = EngineProcess(launch)
-        try:
-            return cls(process, await process.ready())
-        except BaseException:
-            await process.stop()
-            raise
-
-    async def stop(self) -> None:
-        try:
-            await self.client.close()
-        finally:
-            await self.process.stop()
-
-
-class LlamaEngine:
-    """The CPU engine as ports.Engine, through crashes of its process.
-
-    A crash costs the requests that were under way one repetition: nothing of them had been handed out. What
-    crashes a second time is an error, and an engine that has answered nothing since its last start waits before
-    it is started again, see Backoff; until then every request is refused at once.
-    """
-
-    def __init__(self, launch: Launch, running: _Running) -> None:
-        self._launch = launch
-        self._running = running
-        self._info = running.client.info
-        self._mending = asyncio.Lock()
-        self._backoff = Backoff()
-        self._is_down = False  # _running was stopped, and nothing has taken its place yet
-        self._failed_start = ""  # what the last restart said when it came to nothing
-
-    @property
-    def info(self) -> EngineInfo:
-        return self._info
-
-    @property
-    def pid(self) -> int:
-        """Of the process that answers now; another one after a crash."""
-        return self._running.process.pid
-
-    @property
-    def socket(self) -> Path:
-        """Of that process; only this user can open it."""
-        return self._running.process.socket
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What that process has warned of, as it said it: sentences without the word `warning:`."""
-        return tuple(self._running.process.warnings)
-
-    async def complete(self, completion: Completion) -> Reply:
-        """See ports.Engine."""
-        return await self._through_crashes(lambda client: client.complete(completion))
-
-    async def count_tokens(self, text: str) -> int:
-        """See ports.Engine."""
-        return await self._through_crashes(lambda client: client.count_tokens(text))
-
-    async def chat(self, body: JsonObject) -> JsonObject:
-        """See ports.ChatEngine."""
-        return await self._through_crashes(lambda client: client.chat(body))
-
-    @asynccontextmanager
-    async def chat_stream(self, body: JsonObject) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """See ports.ChatEngine. A crash after the first piece raises: what was handed out cannot be taken back."""
-        async with AsyncExitStack() as opened:
-            yield await self._through_crashes(lambda client: opened.enter_async_context(client.chat_stream(body)))
-
-    async def close(self) -> None:
-        """End the process. Safe to call twice."""
-        await self._running.stop()
-
-    async def _through_crashes(self, call: Callable[[HttpEngine], Awaitable[T]]) -> T:
-        # A restart that failed, or was cancelled, has left a process that ended and a client that is closed.
-        running = await self._replaced(self._running, None) if self._is_down else self._running
-        try:
-            answer = await call(running.client)
-        except EngineUnavailable as error:
-            if not await running.process.has_died():
-                raise
-            running = await self._replaced(running, error)
-            try:
-                answer = await call(running.client)
-            except EngineUnavailable as again:
-                if await running.process.has_died():
-                    raise self._given_up(running) from again
-                raise
-        self._backoff.answered()
-        return answer
-
-    async def _replaced(self, dead: _Running, cause: EngineUnavailable | None) -> _Running:
-        async with self._mending:
-            if self._running is dead:  # else another request has seen to it
-                if self._backoff.wait_s:
-                    raise self._given_up(dead) from cause
-                self._is_down = True
-                await dead.stop()
-                try:
-                    self._running = await _Running.start(self._launch)
-                except EngineUnavailable as error:
-                    self._backoff.restarted()
-                    self._failed_start = str(error)
-                    raise
-                self._backoff.restarted()
-                self._is_down, self._failed_start = False, ""
-            return self._running
-
-    def _given_up(self, running: _Running) -> EngineUnavailable:
-        ending = f"the engine for {self._launch.model} {running.process.ending} after a restart that answered nothing"
-        told = f"{self._launch.log} has its words" if self._launch.log else "RLM_LOCAL_LOG=/a/file keeps its words"
-        again = f"it is not started again for {math.ceil(self._backoff.wait_s)} s"
-        return EngineUnavailable(f"{self._failed_start or ending}; {again}", hint=told)

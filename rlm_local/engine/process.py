@@ -6,47 +6,58 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from rlm_local.engine.client import HttpEngine
 from rlm_local.errors import EngineUnavailable
 
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux, without its closing zero
-_STOP_S = 3.0
 _WARNING = "warning: "  # how the service begins a line that is for the user
-# Threads that wait for each other at a barrier spin by default. Where anything else wants a core (a cell,
-# another program), each of some hundred barriers a token then costs a time slice; where nothing does,
-# sleeping at once costs a wake-up each time. So they spin for some microseconds and sleep then. Tokens/s of
-# one reply on 2 cores: beside another program 0.9 by default, 20 so (0.5B); alone 10 asleep at once, 24 so (1.5B).
-SPIN_BRIEFLY = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "1000"}  # the second is GNU's, and goes first there
-_CRASH_SEEN_S = 2.0  # between a connection that breaks and the process that is seen to be dead
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
-    """How one engine process is started."""
+class Program(Protocol):
+    """An engine as it is started: its command line, and what is particular to it."""
 
-    weights: Path
-    model: str  # the name that requests use
-    window_tokens: int  # prompt and reply of one request
-    cells: int  # tokens that stay in memory, all prefixes together
-    threads: int
-    runtime_dir: Path  # the socket's private folder is made here
-    log: Path | None  # the process's own words are appended to it
+    @property
+    def model(self) -> str:
+        """The name that requests use."""
+        ...
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Where the socket's private folder is made."""
+        ...
+
+    @property
+    def log(self) -> Path | None:
+        """The process's own words are appended to it."""
+        ...
+
+    @property
+    def stop_s(self) -> float:
+        """How long the process may take to end when it is asked to; then it is killed."""
+        ...
+
+    @property
+    def crash_seen_s(self) -> float:
+        """Most seconds between a connection that breaks and a process that is seen to be dead."""
+        ...
 
     def argv(self, socket: Path, lifeline_fd: int) -> list[str]:
-        # -P: the current folder holds the user's documents, and must not lend us a numpy.py.
-        command = [sys.executable, "-P", "-m", "rlm_local.engine.llama.service"]
-        command += ["--weights", str(self.weights), "--model", self.model, "--socket", str(socket)]
-        command += ["--ctx", str(self.window_tokens), "--cells", str(self.cells), "--threads", str(self.threads)]
-        return [*command, "--lifeline-fd", str(lifeline_fd)]
+        """Return the command line. The process must end when nobody holds the lifeline's other end any more."""
+        ...
+
+    def environment(self) -> Mapping[str, str]: ...
+
+    async def connect(self, socket: Path) -> HttpEngine:
+        """Return a client. Raises EngineUnavailable as long as nobody answers on the socket."""
+        ...
 
 
 class EngineProcess:
@@ -55,20 +66,20 @@ class EngineProcess:
     The process ends by itself when this one does, even by kill -9: it reads a pipe that we hold open.
     """
 
-    def __init__(self, launch: Launch) -> None:
-        self._model = launch.model
-        self._folder = _socket_folder(launch.runtime_dir)
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._folder = _socket_folder(program.runtime_dir)
         self._said: deque[str] = deque(maxlen=20)
         self.warnings: deque[str] = deque(maxlen=20)  # sentences; those about the model are told while it loads
         reader, self._lifeline = os.pipe()
         try:
             self._popen = subprocess.Popen(
-                launch.argv(self.socket, reader),
+                program.argv(self.socket, reader),
                 pass_fds=[reader],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=_environment(),
+                env=program.environment(),
                 cwd="/",
                 # A terminal's Ctrl-C goes to its whole group; the engine is ours to end, in our order.
                 start_new_session=True,
@@ -80,7 +91,7 @@ class EngineProcess:
         finally:
             os.close(reader)
         assert self._popen.stderr is not None  # PIPE above
-        self._listener = threading.Thread(target=self._listen, args=(self._popen.stderr, launch.log), daemon=True)
+        self._listener = threading.Thread(target=self._listen, args=(self._popen.stderr, program.log), daemon=True)
         self._listener.start()
 
     @property
@@ -110,14 +121,14 @@ class EngineProcess:
         while self._popen.poll() is None:
             if self.socket.exists():
                 with suppress(EngineUnavailable):  # bound and not yet listening, or just gone
-                    return await HttpEngine.connect(self._model, socket=self.socket, ours=True)
+                    return await self._program.connect(self.socket)
             await asyncio.sleep(0.02)
-        raise EngineUnavailable(f"the engine for {self._model} did not start: it {self.ending}")
+        raise EngineUnavailable(f"the engine for {self._program.model} did not start: it {self.ending}")
 
     async def has_died(self) -> bool:
         """Tell whether a broken connection means a dead process; waits a moment for the kernel to say so."""
         with suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(self._popen.wait, _CRASH_SEEN_S)
+            await asyncio.to_thread(self._popen.wait, self._program.crash_seen_s)
         return self._popen.poll() is not None
 
     async def stop(self) -> None:
@@ -125,7 +136,7 @@ class EngineProcess:
         try:
             self._popen.terminate()
             with suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_S):
+                async with asyncio.timeout(self._program.stop_s):
                     await asyncio.to_thread(self._popen.wait)
         finally:
             self._popen.kill()  # nothing, if it has ended; also when we are cancelled while we wait
@@ -165,8 +176,7 @@ def _socket_folder(runtime_dir: Path) -> Path:
         ) from error
 
 
-def _environment() -> dict[str, str]:
-    """Return the engine's environment: ours, and nothing that would make a library call home."""
+def quiet_environment() -> dict[str, str]:
+    """Return our environment without anything that would make a library call home."""
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "DO_NOT_TRACK": "1"}
-    # ggml starts gdb for a backtrace when it aborts, which takes seconds and buries the reason.
-    return {**SPIN_BRIEFLY, **os.environ, **quiet, "GGML_NO_BACKTRACE": "1", "PYTHONUNBUFFERED": "1"}
+    return {**os.environ, **quiet, "PYTHONUNBUFFERED": "1"}

@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from rlm_local.engine.client import HttpEngine
-from rlm_local.engine.launch import launch_llama
-from rlm_local.engine.process import EngineProcess, Launch
+from rlm_local.engine.launch import Launch, launch_llama
+from rlm_local.engine.process import EngineProcess
 from rlm_local.errors import EngineError
 from rlm_local.types import Completion, Message, Role
 from tests.engine import toy_models

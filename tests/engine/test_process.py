@@ -17,10 +17,10 @@ import pytest
 
 from rlm_local.engine import backoff
 from rlm_local.engine.client import HttpEngine
-from rlm_local.engine.launch import LlamaEngine, launch_llama
+from rlm_local.engine.launch import Launch, LlamaEngine, launch_llama
 from rlm_local.engine.llama.gguf import model_shape
 from rlm_local.engine.memory import BUFFERS_BYTES, footprint
-from rlm_local.engine.process import EngineProcess, Launch
+from rlm_local.engine.process import EngineProcess
 from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable
 from rlm_local.types import Completion, Message, Role
 
