@@ -7,7 +7,7 @@ that is no keyword" is spelled out as a tree of the keywords' letters.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from grammars.language import SPACES, VARIANTS, Language, Lexeme, references
 from grammars.notation import LAST_CHAR, Alt, Chars, Lit, Node, Ref, Rep, Seq, read_regex
@@ -18,6 +18,8 @@ HEAD = f"""\
 # Not in these rules: {CONDITION}.
 """
 _ESCAPED = {char: f"\\{char}" for char in '"\\[]^-'} | {"\n": r"\n", "\t": r"\t", "\r": r"\r"}
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+_NO_NAME = re.compile(r'"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\{[^}]*\}')
 _IDENTIFIER = re.compile(r"\[A-Za-z_\]\[A-Za-z0-9_\]\*")
 # Parts of many lexemes that are rules of their own: an engine prepares each state of a rule once.
 _SHARED = {read_regex(f"({regex})"): f"WHITE-{kind}" for kind, regex in SPACES.items()}
@@ -39,6 +41,17 @@ def bnf(language: Language) -> str:
         if name in used:
             lines += _lexeme(rule_name(name), lexeme)
     return "\n".join(lines) + "\n"
+
+
+def reachable(text: str, roots: Iterable[str]) -> str:
+    """Return those rules of a grammar in this notation that can be reached from `roots`, in their order."""
+    rules = dict(line.split(" ::= ", 1) for line in text.splitlines() if " ::= " in line)
+    found, look_at = set(roots), list(roots)
+    while look_at:
+        named = set(_NAME.findall(_NO_NAME.sub(" ", rules[look_at.pop()]))) - found
+        found |= named
+        look_at += named
+    return "".join(f"{name} ::= {rule}\n" for name, rule in rules.items() if name in found)
 
 
 def rule_name(name: str) -> str:

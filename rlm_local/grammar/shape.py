@@ -54,16 +54,13 @@ def turn_grammar(
     is the host's to check. may_recurse: False where no level is left below this node: then rlm_query and
     rlm_query_batched are no names. imports: the modules that may be imported, on a block's first lines; None for any,
     and without meaning for SKELETON. turn_tokens: the turn's limit, of which prose takes PROSE_SHARE at most.
-    dialect: lark, ebnf or gbnf; the last two for PYTHON only, and without the condition that no list has a name
-    twice. Raises ConfigError for another.
+    dialect: lark, ebnf or gbnf. The last two have neither the condition that no list has a name twice, nor, for
+    SKELETON, a word for may_recurse; the host refuses what they let through. Raises ConfigError for another.
     """
     if mode is GrammarMode.OFF:
         return None
-    if dialect not in _FILES or (dialect != "lark" and mode is not GrammarMode.PYTHON):
-        raise ConfigError(
-            f"no turn grammar in dialect {dialect!r} for mode {mode.value!r}; "
-            "there are lark for both modes, ebnf and gbnf for python"
-        )
+    if dialect not in _FILES:
+        raise ConfigError(f"no turn grammar in dialect {dialect!r}; there are {', '.join(_FILES)}")
     is_lark = dialect == "lark"
     listed = None if imports is None or mode is GrammarMode.SKELETON else tuple(imports)
     rules = _rules(mode, _FILES[dialect], may_recurse, listed)
@@ -88,7 +85,7 @@ def _start(state: TurnState, protocol: AnswerProtocol, *, is_typed: bool, turn_t
 @lru_cache(maxsize=32)
 def _rules(mode: GrammarMode, ending: str, may_recurse: bool, imports: tuple[str, ...] | None) -> str:
     rules = (room("grammars") / f"{mode}.{ending}").read_text(encoding="utf-8")
-    if not may_recurse:
+    if not may_recurse and (mode, ending) != (GrammarMode.SKELETON, "gbnf"):
         leaf = _LEAF.search(rules)
         if leaf is None:
             raise ConfigError(f"grammars/{mode}.{ending} has no names for a node that may not recurse")

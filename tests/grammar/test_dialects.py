@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from rlm_local.grammar import AnswerSchema, TurnState, turn_grammar
+from rlm_local.grammar import AnswerSchema, TurnState, refusal, turn_grammar
 from rlm_local.types import AnswerProtocol, GrammarMode
 from tests.grammar.cells import ACCEPTED, NAMED_TWICE, REFUSED
 from tests.grammar.test_answer import CASES
+from tests.grammar.test_turn_language import CASES as TURNS
 
 pytest.importorskip("llguidance", reason="llguidance comes with the extra 'llama'")
 pytest.importorskip("llama_cpp", reason="llama-cpp-python comes with the extra 'llama'")
@@ -30,6 +31,33 @@ def test_llama_cpp_judges_cells_as_the_table_does() -> None:
     judge = gbnf_judge()
     table = [(cell, True) for cell in ACCEPTED + NAMED_TWICE] + [(cell, False) for cell in REFUSED]
     assert [cell for cell, wanted in table if judge.accepts(f"```repl\n{cell}\n```") is not wanted] == []
+
+
+# Lark takes these too, but none compiles, or what it means depends on where a lexeme ends.
+SKELETON_REFUSES = ['x = "a""b"', "x = ''"]
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_llama_cpp_judges_turns_of_the_skeleton_as_the_cases_do(at: int) -> None:
+    state = list(TurnState)[at]
+    judge = Gbnf(turn_grammar(state, "gbnf", GrammarMode.SKELETON) or "")
+    assert [case[0] for case in TURNS if judge.accepts(case[0]) is not case[1 + at]] == []
+
+
+@pytest.mark.slow
+def test_llama_cpp_judges_cells_by_the_skeleton_as_lark_does() -> None:
+    judge = Gbnf(turn_grammar(TurnState.FIRST, "gbnf", GrammarMode.SKELETON) or "")
+    lark = turn_grammar(TurnState.FIRST, "lark", GrammarMode.SKELETON) or ""
+    cells = [f"```repl\n{cell}\n```" for cell in ACCEPTED + NAMED_TWICE + REFUSED]
+    said = {cell: (judge.accepts(cell), refusal(lark, cell.encode()) is None) for cell in cells}
+    assert [cell for cell, (one, other) in said.items() if one is not other] == []
+    assert sum(one for one, _ in said.values()) > len(ACCEPTED)
+
+
+def test_the_skeleton_without_lexemes_cannot_take_an_open_string_for_two_closed_ones() -> None:
+    judge = Gbnf(turn_grammar(TurnState.FIRST, "gbnf", GrammarMode.SKELETON) or "")
+    open_strings = ['x = """a" b', "x = '''a' + 'b'", 'f("""a", "b")', 'x = "a"""b"']
+    assert [code for code in open_strings if judge.accepts(f"```repl\n{code}\n```")] == []
 
 
 @pytest.mark.parametrize("protocol", FORMS)

@@ -82,8 +82,6 @@ def test_every_accepted_turn_decodes_to_something_that_can_be_done(text: str) ->
 
 
 def test_an_unknown_dialect_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="'gbnf' for mode 'skeleton'"):
-        turn_grammar(OPEN, "gbnf", GrammarMode.SKELETON)
     with pytest.raises(ConfigError, match="'yacc'"):
         turn_grammar(OPEN, "yacc", GrammarMode.PYTHON)
 
