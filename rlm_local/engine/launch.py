@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +52,9 @@ class Launch:
     def environment(self) -> Mapping[str, str]:
         # ggml starts gdb for a backtrace when it aborts, which takes seconds and buries the reason.
         return {**SPIN_BRIEFLY, **quiet_environment(), "GGML_NO_BACKTRACE": "1"}
+
+    def cause(self, said: Sequence[str]) -> str:
+        return said[-1] if said else ""
 
     async def connect(self, socket: Path) -> HttpEngine:
         return await HttpEngine.connect(self.model, socket=socket, ours=True)

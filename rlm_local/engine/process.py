@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
@@ -18,6 +18,7 @@ from rlm_local.engine.client import HttpEngine
 from rlm_local.errors import EngineUnavailable
 
 _SOCKET_PATH_BYTES = 107  # sun_path of Linux, without its closing zero
+_LAST_WORDS = 200  # lines; a traceback of several processes takes that many
 _WARNING = "warning: "  # how the service begins a line that is for the user
 
 
@@ -55,6 +56,10 @@ class Program(Protocol):
 
     def environment(self) -> Mapping[str, str]: ...
 
+    def cause(self, said: Sequence[str]) -> str:
+        """Return the line that tells why it ended, of its last ones."""
+        ...
+
     async def connect(self, socket: Path) -> HttpEngine:
         """Return a client. Raises EngineUnavailable as long as nobody answers on the socket."""
         ...
@@ -69,7 +74,7 @@ class EngineProcess:
     def __init__(self, program: Program) -> None:
         self._program = program
         self._folder = _socket_folder(program.runtime_dir)
-        self._said: deque[str] = deque(maxlen=20)
+        self._said: deque[str] = deque(maxlen=_LAST_WORDS)
         self.warnings: deque[str] = deque(maxlen=20)  # sentences; those about the model are told while it loads
         reader, self._lifeline = os.pipe()
         try:
@@ -111,7 +116,8 @@ class EngineProcess:
         if status < 0:
             return f"was killed by {signal.Signals(-status).name}"
         self._listener.join(1.0)
-        return f"ended with status {status}" + (f": {self._said[-1]}" if self._said else "")
+        cause = self._program.cause(self._said)
+        return f"ended with status {status}" + (f": {cause}" if cause else "")
 
     async def ready(self) -> HttpEngine:
         """Return a client once the process answers; loading may take as long as it takes.
@@ -140,6 +146,8 @@ class EngineProcess:
                     await asyncio.to_thread(self._popen.wait)
         finally:
             self._popen.kill()  # nothing, if it has ended; also when we are cancelled while we wait
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)  # what a process that was killed has left of its own
             self._popen.wait()
             self._listener.join(1.0)
             if self._lifeline >= 0:

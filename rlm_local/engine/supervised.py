@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from rlm_local.engine.backoff import Backoff
-from rlm_local.engine.client import HttpEngine
+from rlm_local.engine.client import HttpEngine, ReplyGivenUp
 from rlm_local.engine.process import EngineProcess, Program
 from rlm_local.errors import EngineUnavailable
 from rlm_local.types import Completion, EngineInfo, JsonObject, Reply
@@ -78,6 +78,11 @@ class SupervisedEngine:
         """What that process has warned of, as it said it: sentences without the word `warning:`."""
         return tuple(self._running.process.warnings)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the engine was found to do when it was started, sentences for the user."""
+        return self._running.client.notes
+
     async def complete(self, completion: Completion) -> Reply:
         """See ports.Engine."""
         return await self._through_crashes(lambda client: client.complete(completion))
@@ -106,7 +111,7 @@ class SupervisedEngine:
         try:
             answer = await call(running.client)
         except EngineUnavailable as error:
-            if not await running.process.has_died():
+            if isinstance(error, ReplyGivenUp) or not await running.process.has_died():
                 raise
             running = await self._replaced(running, error)
             try:
