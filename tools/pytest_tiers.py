@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-TIERS = ("jail", "engine", "slow")
+TIERS = ("jail", "engine", "slow", "vllm")
 
 
 def tier(markers: frozenset[str]) -> int:

@@ -12,12 +12,14 @@ import click
 
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ask_server import ask_server
+from rlm_local.cli.engines import engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
+from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
 from rlm_local.limits import Limits, writing_at_most
@@ -43,6 +45,7 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.argument("question")
 @click.argument("paths", nargs=-1, metavar="PATH...")
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or alias of a model card.")
+@engine_options
 @click.option("--max-turns", type=int, default=DEFAULTS.max_turns, show_default=True, help="Root turns.")
 @click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, show_default=True, help="Wall clock of the run.")
 @click.option(
@@ -87,6 +90,7 @@ def ask(
     question: str,
     paths: tuple[str, ...],
     model: str,
+    engine: EngineChoice,
     max_turns: int,
     max_seconds: float,
     max_tokens: int,
@@ -130,7 +134,7 @@ def ask(
     )
     answer_type = read_schema(schema)
     where = home()
-    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages)
+    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     if max_depth is None:
         limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)

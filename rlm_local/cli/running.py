@@ -86,6 +86,8 @@ async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: b
         async with start_runtime(plan, runs=1) as runtime:
             for warning in runtime.warnings:
                 view.note(f"warning: {visible(warning)}")
+            for note in runtime.notes:
+                view.note(visible(note))
             return await runtime.ask(request, Tee(writer, view), past=past)
 
 

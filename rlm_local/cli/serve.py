@@ -13,9 +13,11 @@ import click
 
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.engines import engine_options
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
+from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, StoreError
 from rlm_local.jail import Packages
 from rlm_local.runtime import Plan, Runtime, plan_runtime, start_runtime
@@ -26,6 +28,7 @@ DEFAULT_PORT = 8000
 
 @click.command()
 @click.option("--model", default=DEFAULT_MODEL, show_default=True, help="Name or alias of a model card.")
+@engine_options
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=int, default=DEFAULT_PORT, show_default=True, help="Port to listen on; 0 for a free one.")
 @click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
@@ -40,6 +43,7 @@ DEFAULT_PORT = 8000
 @jail_packages_option
 def serve(
     model: str,
+    engine: EngineChoice,
     host: str,
     port: int,
     uds: Path | None,
@@ -85,13 +89,15 @@ def serve(
             f"--host is {host!r}, but without {lacks} only loopback is served",
             hint="`rlm-local keys add NAME` makes a key; --tls-cert and --tls-key name a certificate",
         )
-    plan = _plan(model, window=window, kv_tokens=kv_tokens, packages=packages)
+    plan = _plan(model, engine, window=window, kv_tokens=kv_tokens, packages=packages)
     listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
     notes = Patient(sys.stderr)
 
     def tell(runtime: Runtime) -> None:
         for warning in runtime.warnings:
             notes.write(f"warning: {visible(warning)}\n")
+        for note in runtime.notes:
+            notes.write(f"{visible(note)}\n")
         if left := runs.go_on():
             notes.write(f"{left} run{'s' if left > 1 else ''} of an earlier server go on\n")
         notes.write(f"{runtime.card.name} is served at {_address(listener, is_tls=tls is not None)}\n")
@@ -117,9 +123,9 @@ def serve(
     return 0
 
 
-def _plan(model: str, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:
+def _plan(model: str, engine: EngineChoice, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:
     try:
-        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages)
+        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     except StoreError as error:  # a server that cannot begin was asked for the wrong thing
         raise ConfigError(str(error), hint=error.hint) from error
 

@@ -54,17 +54,17 @@ class HttpEngine:
         base_url: str = "http://engine",
         grammar_dialect: str = "lark",
         ours: bool = False,
+        key: str = "",
     ) -> Self:
         """Ask the engine what it serves and return a client for `model`.
 
         socket: a unix socket; base_url is then only a name for messages.
         ours: it is the CPU engine, which serves more than others: closed replies, scopes, depths, and what a
         cancelled request has cost.
+        key: that the engine asks for.
         Raises EngineUnavailable when nobody answers, EngineRefused when `model` is not served there.
         """
-        transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
-        # trust_env off: an HTTP proxy from the environment must never see a prompt.
-        client = httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False)
+        client = _client(base_url, socket, key)
         try:
             listing = await _exchange(client, "GET", "/v1/models")
             info = EngineInfo(model, _window(listing, model), grammar_dialect, can_close=ours, tells_spent=ours)
@@ -164,6 +164,20 @@ class HttpEngine:
         if completion.close_at_limit:
             body["close_at_limit"] = True
         return body
+
+
+async def served_models(base_url: str, *, key: str = "") -> tuple[str, ...]:
+    """Return the names that an engine serves. Raises EngineUnavailable when nobody answers."""
+    async with _client(base_url, None, key) as client:
+        listing = await _exchange(client, "GET", "/v1/models")
+    return tuple(str(card["id"]) for card in listing.get("data", []) if isinstance(card, dict) and "id" in card)
+
+
+def _client(base_url: str, socket: Path | None, key: str) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    # trust_env off: an HTTP proxy from the environment must never see a prompt.
+    return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False, headers=headers)
 
 
 def _held(completion: Completion) -> dict[str, Any]:

@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(600)
         choice = {"message": {"content": text}, "finish_reason": "error" if said == "give up" else "stop"}
         usage = _usage(len(tokens(prompt)), cached(prompt, body.get("cache_salt", "")), len(tokens(text)))
-        return 200, {"choices": [choice], "usage": usage, "seen": body}
+        return 200, {"choices": [choice], "usage": usage, "seen": body, "key": self.headers.get("Authorization")}
 
     def _answer(self, status: int, answer: object) -> None:
         content = json.dumps(answer).encode()

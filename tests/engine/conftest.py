@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,7 @@ import pytest_asyncio
 
 from rlm_local.config import home
 from rlm_local.engine.launch import LlamaEngine, launch_llama
+from rlm_local.testing import fake_vllm
 
 # Names of the files as their makers publish them; the store may keep them under their sha256.
 _FILES = {
@@ -71,6 +74,16 @@ async def raw(smollm: LlamaEngine) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.AsyncHTTPTransport(uds=str(smollm.socket))
     async with httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=120) as client:
         yield client
+
+
+@pytest.fixture
+def fake_server() -> Iterator[str]:
+    """The URL of a vLLM that only speaks its API and serves owner/m."""
+    handler = type("Serving", (fake_vllm.Handler,), {"model": "owner/m", "window": 4096})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 async def _until(condition: Callable[[], bool], *, within_s: float) -> None:

@@ -32,6 +32,7 @@ class VllmClient(HttpEngine):
     def __init__(self, client: httpx.AsyncClient, info: EngineInfo) -> None:
         super().__init__(client, info)
         self._secret = secrets.token_bytes(32)
+        self.warnings: tuple[str, ...] = ()
         self._tokens_of: OrderedDict[str, Tokens] = OrderedDict()  # of choices
         self._end: int | None = None  # the token that ends a reply
         self.can_score = True  # the probe says whether
@@ -78,7 +79,8 @@ class VllmClient(HttpEngine):
         return hmac.digest(self._secret, scope.encode("utf-8", "replace"), "sha256").hex()
 
     def _salted(self, body: JsonObject) -> JsonObject:
-        return {**body, "cache_salt": self.salt(str(body.get("cache_salt") or ""))}
+        # The card's name is ours; an attached server may know the model by another.
+        return {**body, "model": self.info.model, "cache_salt": self.salt(str(body.get("cache_salt") or ""))}
 
     def _request(self, completion: Completion) -> dict[str, Any]:
         return {**super()._request(completion), "cache_salt": self.salt(completion.scope)}

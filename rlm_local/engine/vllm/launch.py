@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from rlm_local.engine.process import quiet_environment
@@ -27,6 +28,18 @@ _OURS = (
 )
 
 
+class Backend(StrEnum):
+    """What makes vLLM's token masks; one for all requests of a server."""
+
+    XGRAMMAR = "xgrammar"
+    GUIDANCE = "guidance"  # llguidance, as in our own CPU engine
+
+    @property
+    def dialect(self) -> str:
+        """Return what it reads, as EngineInfo.grammar_dialect names it."""
+        return "ebnf" if self is Backend.XGRAMMAR else "lark"
+
+
 @dataclass(frozen=True, slots=True)
 class VllmSettings:
     """How vLLM is started where that is the user's to say."""
@@ -34,6 +47,7 @@ class VllmSettings:
     python: Path  # of the environment that vLLM is in; never ours
     arguments: tuple[str, ...] = ()  # of `vllm serve`, passed on as they are: parallelism, quantisation, memory
     environment: Mapping[str, str] = field(default_factory=dict)
+    backend: Backend = Backend.XGRAMMAR
 
     def __post_init__(self) -> None:
         if self.python.parent == Path(sys.executable).parent:
@@ -78,7 +92,7 @@ class VllmLaunch:
         command += ["--served-model-name", f"{self.model}-base" if self.adapter else self.model]
         command += ["--enable-prefix-caching", "--enable-prompt-tokens-details", "--generation-config", "vllm"]
         # Said outright: left to itself vLLM takes the backend that suits its first request, for all of them.
-        command += ["--structured-outputs-config", json.dumps({"backend": "xgrammar"})]
+        command += ["--structured-outputs-config", json.dumps({"backend": self.settings.backend.value})]
         command += ["--load-format", "safetensors", "--disable-uvicorn-access-log"]
         if self.adapter is not None:
             command += ["--enable-lora", "--max-lora-rank", str(_rank(self.adapter))]
@@ -100,7 +114,7 @@ class VllmLaunch:
         return {**quiet_environment(), **quiet, **self.settings.environment}
 
     async def connect(self, socket: Path) -> VllmClient:
-        return await connect(self.model, socket=socket)
+        return await connect(self.model, socket=socket, dialect=self.settings.backend.dialect)
 
     def cause(self, said: Sequence[str]) -> str:
         """Return the line of a failed start that says why; vLLM's last ones say only that it failed."""
