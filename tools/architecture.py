@@ -58,7 +58,7 @@ def _sources() -> Iterator[Path]:
         text=True,
         check=True,
     )
-    for name in listed.stdout.splitlines():
+    for name in dict.fromkeys(listed.stdout.splitlines()):  # a file in conflict stands there three times
         path = Path(name)
         if path.parts[0] != "tests" and path.name != "__init__.py" and (ROOT / path).is_file():
             yield path

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ask_server import ask_server
@@ -37,6 +38,18 @@ _OPTION_BY_FIELD = {
     "max_completion_tokens": "--max-completion-tokens",
     "max_depth": "--max-depth",
     "max_concurrency": "--max-concurrency",
+}
+# What says how the engine and the jail of this command are to be: a server has its own.
+_ONLY_OWN = {
+    "kind": "--engine",
+    "engine_url": "--engine-url",
+    "vllm_python": "--vllm-python",
+    "vllm_args": "--vllm-args",
+    "vllm_grammar": "--vllm-grammar",
+    "window": "--window",
+    "kv_tokens": "--kv-tokens",
+    "packages": "--jail-packages",
+    "trace_dir": "--trace-dir",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 
@@ -152,19 +165,18 @@ def ask(
         require_coverage,
     )
     if not own_engine:
-        own = {
-            "--window": window,
-            "--kv-tokens": kv_tokens,
-            "--trace-dir": trace_dir,
-            "--jail-packages": packages or None,
-        }
-        only_own = tuple(option for option, given in own.items() if given is not None)
         code = ask_server(
-            request, plan.card.name, state or where.server, only_own=only_own, as_json=as_json, quiet=quiet
+            request, plan.card.name, state or where.server, only_own=_only_own(), as_json=as_json, quiet=quiet
         )
         if code is not None:
             return code
     return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
+
+
+def _only_own() -> tuple[str, ...]:
+    """Return the options given to this command that a server does not take."""
+    source = click.get_current_context().get_parameter_source
+    return tuple(option for name, option in _ONLY_OWN.items() if source(name) is ParameterSource.COMMANDLINE)
 
 
 def _text(argument: str) -> str:
