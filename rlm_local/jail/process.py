@@ -12,7 +12,7 @@ from rlm_local.jail import policy, wire
 from rlm_local.jail.channel import Channel, JailEndedError
 from rlm_local.jail.diagnose import failed_start
 from rlm_local.jail.launch import Started, spawn
-from rlm_local.jail.layers import require_layers
+from rlm_local.jail.layers import namespaces, require, rights
 from rlm_local.jail.memory import SealedText, read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.jail.packages import NO_PACKAGES, Packages
@@ -137,8 +137,9 @@ class Jail:
         await self._channel.send(opening.message(), descriptor=opening.text.fileno())
         if self.group is not None:
             self.group.allow_memory(_group_bytes(opening))
+        apart = namespaces(self.worker_pid)  # while the worker opens the documents
         self.python = parse_ready(await self.receive())
-        require_layers(self.worker_pid)
+        require((*apart, *rights(self.worker_pid)))
         self._require_bounds(opening.bounds)
 
     def _require_bounds(self, bounds: policy.Bounds) -> None:

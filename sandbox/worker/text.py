@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 import sys
+from collections.abc import Callable
 
 ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}
 _WIDEST = {(1, True): "a", (1, False): "\xe9", (2, False): "\u20ac", (4, False): "\U0001f600"}
@@ -38,9 +39,10 @@ def open_text(descriptor: int, chars: int, char_bytes: int, *, is_ascii: bool) -
 
 
 def prepare() -> None:
-    """Find out ahead of time what a str looks like."""
+    """Find out ahead of time what a str looks like, and how to map one."""
     for kind in _WIDEST:
         _headers[kind] = _header_of(*kind)
+    _mmap()
 
 
 def _copied(descriptor: int, count: int, encoding: str) -> str:
@@ -49,6 +51,7 @@ def _copied(descriptor: int, count: int, encoding: str) -> str:
         return str(data[:count], encoding, "surrogatepass")
 
 
+_made: list[Callable[..., int]] = []
 _headers: dict[tuple[int, bool], _Header | None] = {}  # by bytes of a character, and whether it is ASCII
 
 
@@ -81,10 +84,18 @@ def _header_of(char_bytes: int, is_ascii: bool) -> _Header | None:
     return _Header(words, data)
 
 
+def _mmap() -> Callable[..., int]:
+    """Return mmap(2), made once."""
+    if not _made:
+        map_memory = ctypes.CDLL(None, use_errno=True).mmap
+        map_memory.restype = ctypes.c_void_p
+        map_memory.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+        _made.append(map_memory)
+    return _made[0]
+
+
 def _mapped(descriptor: int, chars: int, char_bytes: int, header: _Header) -> str:
-    map_memory = ctypes.CDLL(None, use_errno=True).mmap
-    map_memory.restype = ctypes.c_void_p
-    map_memory.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    map_memory = _mmap()
     count = char_bytes * (chars + 1)
     page = map_memory(None, mmap.PAGESIZE + count, _READ_WRITE, _ANONYMOUS, -1, 0)
     if page == _FAILED:

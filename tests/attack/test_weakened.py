@@ -42,7 +42,7 @@ def weaken(real_jail: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
             return text + added()
 
         monkeypatch.setattr(policy, "config", weaker)
-        monkeypatch.setattr(process, "require_layers", lambda pid: None)
+        monkeypatch.setattr(process, "require", lambda checks: None)
         if no_stage2:
             monkeypatch.setattr(bundle, "worker_sources", lambda: {**sources, STAGE2: sources[STAGE2] + ALLOW_ALL})
             monkeypatch.setattr(bundle, "worker_bundle", bundle.worker_bundle.__wrapped__)
