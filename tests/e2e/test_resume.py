@@ -23,8 +23,8 @@ from rlm_local.jail import NO_PACKAGES, Packages, find_packages
 from rlm_local.limits import Limits
 from rlm_local.ports import Engine
 from rlm_local.prompts import load_profile
-from rlm_local.resume import check_unfinished, packages_of, read_again, replay
-from rlm_local.runtime import Runtime, profile_of
+from rlm_local.resume import check_same, check_unfinished, packages_of, read_again, replay
+from rlm_local.runtime import Plan, Runtime, profile_of
 from rlm_local.testing import AnsweringEngine, ScriptedEngine
 from rlm_local.trace import TraceWriter, Written, read_trace
 from rlm_local.types import Answer, Completion, Document, Request, Role, Usage
@@ -287,6 +287,12 @@ async def test_a_trace_says_what_code_could_import_and_the_run_is_gone_through_w
     assert again.started.jail_packages == numpy.named
     assert packages_of(again.started) == numpy
     assert await replay(again) == []
+    other = replace(again, started=replace(again.started, jail_packages=("numpy==0.1",)))
+    card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
+    plan = Plan(card, profile_of(card, numpy), 32_000, tmp_path, "0" * 64, tmp_path, packages=numpy)
+    check_same(again, plan)
+    with pytest.raises(TraceError, match=r"the jail packages of .* are not those of the run: it had .*numpy==0\.1"):
+        check_same(other, plan)
     gone = replace(again, started=replace(again.started, jail_packages=("never-installed==1.0",)))
     with pytest.raises(ConfigError, match="never-installed is not installed"):
         await replay(gone)
