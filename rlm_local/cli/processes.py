@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from rlm_local.cli.ending import ended_by_signals
 from rlm_local.cli.served import Served, reached
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
@@ -97,14 +96,13 @@ def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
     """Return what `work` returns of the running server. Raises RlmError when none runs."""
 
     async def found() -> Any:
-        with ended_by_signals():
-            async with reached(folder) as server:
-                if server is None:
-                    raise RlmError(
-                        f"no server runs that keeps its records in {folder}",
-                        hint="start one with `rlm-local serve`, or name its folder with --state",
-                    )
-                return await work(server)
+        async with reached(folder) as server:
+            if server is None:
+                raise RlmError(
+                    f"no server runs that keeps its records in {folder}",
+                    hint="start one with `rlm-local serve`, or name its folder with --state",
+                )
+            return await work(server)
 
     return asyncio.run(found())
 

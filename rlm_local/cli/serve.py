@@ -72,6 +72,7 @@ def serve(
     from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix, read_tls
     from rlm_local.server.owner import Owner
     from rlm_local.server.presence import Presence, new_secret, remove_presence, write_presence
+    from rlm_local.server.quotas import Quotas
     from rlm_local.server.runs import Runs
     from rlm_local.server.serve import serve as serve_until_asked
     from rlm_local.server.settings import Settings
@@ -107,7 +108,7 @@ def serve(
     reached = _reached(listener, is_tls=tls is not None)
     presence = Presence(os.getpid(), __version__, plan.card.name, reached, certificate, owner.secret, time.time())
 
-    desk = Desk(plan.card, settings)
+    desk = Desk(plan.card, settings, Quotas(database))
     files = Files(database, settings)
     runs = Runs(desk, database, files)
     app = application(desk, keys, files, runs, owner)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from types import TracebackType
 from typing import Self
 
 from rlm_local.server.problem import Problem
+from rlm_local.server.quotas import NOBODY, Caller
 
 _LONGEST_ADVICE_S = 60
 
@@ -25,6 +26,7 @@ class Admission:
         self.refused = 0
         self._running = 0
         self._waiting: dict[str, deque[Ticket]] = {}  # by tenant; the first of them is next
+        self._held: Counter[str] = Counter()  # places and places in the queue, by key
         self._mean_s = 5.0  # that a place was held, the last ones counting most
 
     @property
@@ -35,19 +37,25 @@ class Admission:
     def waiting(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def ticket(self, tenant: str, *, accepted: bool = False) -> Ticket:
+    def ticket(self, tenant: str, caller: Caller = NOBODY, *, accepted: bool = False) -> Ticket:
         """Return a place, or one in the queue; raises Problem (429) where that is full. It must be closed.
 
-        accepted: the work was taken on before, so the queue's bound no longer matters.
+        caller: who may hold no more than his key allows. accepted: the work was taken on before, so no bound matters.
         """
-        ticket = Ticket(self, tenant)
+        most = caller.limits.max_runs
+        if most is not None and self._held[caller.key] >= most and not accepted:
+            self.refused += 1
+            wait_s = self._advice_s(0)
+            said = f"this key has {self._held[caller.key]} runs under way, as many as it may; try again in {wait_s} s"
+            raise Problem(429, said, code="max_runs", retry_after_s=wait_s)
+        ticket = Ticket(self, tenant, caller.key)
         if self._running < self.slots:
             self._begin(ticket)
         elif accepted or self.waiting < self.queue:
             self._waiting.setdefault(tenant, deque()).append(ticket)
         else:
             self.refused += 1
-            wait_s = min(_LONGEST_ADVICE_S, max(1, round(self._mean_s * (self.waiting + 1) / self.slots)))
+            wait_s = self._advice_s(self.waiting)
             raise Problem(
                 429,
                 f"{self._running} requests are answered and {self.waiting} wait, as many as this server takes; "
@@ -55,7 +63,12 @@ class Admission:
                 code="queue_full",
                 retry_after_s=wait_s,
             )
+        self._held[ticket.key] += 1
         return ticket
+
+    def _advice_s(self, before: int) -> int:
+        """Return when to come again, in seconds, where so many wait before."""
+        return min(_LONGEST_ADVICE_S, max(1, round(self._mean_s * (before + 1) / self.slots)))
 
     def _begin(self, ticket: Ticket) -> None:
         self._running += 1
@@ -63,6 +76,9 @@ class Admission:
         ticket.turn.set_result(None)
 
     def _leave(self, ticket: Ticket) -> None:
+        self._held[ticket.key] -= 1
+        if not self._held[ticket.key]:
+            del self._held[ticket.key]
         if ticket.began_at is None:
             mine = self._waiting[ticket.tenant]
             mine.remove(ticket)
@@ -84,8 +100,9 @@ class Admission:
 class Ticket:
     """A place to work, once its turn has come: `async with`, or wait for `turn`, and close() it."""
 
-    def __init__(self, admission: Admission, tenant: str) -> None:
+    def __init__(self, admission: Admission, tenant: str, key: str = "") -> None:
         self.tenant = tenant
+        self.key = key
         self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.began_at: float | None = None
         self._admission = admission

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlm_local.controller import Past
 from rlm_local.errors import TraceError
+from rlm_local.events import RunEnded
 from rlm_local.resume import past_of
 from rlm_local.runtime import Runtime
 from rlm_local.server.logs import log
@@ -19,6 +20,7 @@ class Left:
     past: Past
     written: Written
     answer: Answer | None  # it had come to its end; there is nothing left to do
+    booked: int  # tokens that its key has paid for: those until a server ended by itself
 
 
 def read_left(path: Path, runtime: Runtime, request: Request) -> Left | None:
@@ -35,6 +37,7 @@ def read_left(path: Path, runtime: Runtime, request: Request) -> Left | None:
         log("run begins anew", run=path.stem, error=type(error).__name__)
         return None
     answer = trace.answer
+    ends = [event.answer.usage.total_tokens for event in trace.events if isinstance(event, RunEnded)]
     if answer is not None and answer.stop is StopReason.CANCELLED:  # by a server that stopped
         answer = None
-    return Left(past, Written(len(trace.events), trace.whole_bytes, trace.times_s[-1]), answer)
+    return Left(past, Written(len(trace.events), trace.whole_bytes, trace.times_s[-1]), answer, max(ends, default=0))

@@ -19,7 +19,7 @@ from rlm_local.server.chat_request import ChatRequest, RunBounds
 from rlm_local.server.conversation import Conversation, engine_messages, read_conversation, unique
 from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
-from rlm_local.server.guard import tenant_of
+from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.problem import Problem, problem_body, problem_of
 from rlm_local.server.wire import DONE, STILL_THERE, STILL_THERE_S, EventStream, Json, ended, event, unless_gone
 from rlm_local.types import Answer, JsonObject
@@ -38,12 +38,17 @@ def chat_routes(desk: Desk, files: Files) -> APIRouter:
         body.check(direct=direct, model=desk.card.name)
         runtime = desk.runtime
         tenant = tenant_of(request)
+        caller = caller_of(request)
+        if desk.quotas is not None:
+            desk.quotas.check(caller)
         if direct:
             return await _direct(desk, body, request, tenant)
         conversation = read_conversation(body.messages)
         if not conversation.has_documents:
             return await _direct(desk, body, request, tenant, alone=True)
         brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
+        for document in (*conversation.documents, *brought):
+            caller.limits.check_document(len(document.text.encode("utf-8", "surrogatepass")), document.name)
         documents = unique([*conversation.documents, *brought])
         ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
         bounds = body.rlm or RunBounds()
@@ -52,7 +57,7 @@ def chat_routes(desk: Desk, files: Files) -> APIRouter:
         if asked.answer_schema is not None:
             AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte
         shape = Shape.new(desk.card.name, ids if brought else {})
-        ticket = desk.runs.ticket(tenant)
+        ticket = desk.runs.ticket(tenant, caller)
         told = _Told(_left_out(conversation))
 
         def run() -> Coroutine[Any, Any, Answer]:
@@ -123,12 +128,20 @@ async def _direct(desk: Desk, body: ChatRequest, request: Request, tenant: str, 
     alone: a run was meant and there is no document; the answer says so.
     """
     passed = _engine_body(desk, body, tenant, alone=alone)
+    caller, quotas = caller_of(request), desk.quotas
+    is_counted = quotas is not None and caller.limits.tokens_a_day is not None
     async with AsyncExitStack() as opened:
         ticket = opened.enter_context(closing(desk.direct.ticket(tenant)))
         if not body.stream:
             answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
+            if quotas is not None:
+                quotas.book(caller.key, _total_tokens(answer))
             return Json(_noted(answer) if alone else answer)
+        if is_counted:
+            passed["stream_options"] = {"include_usage": True}
         pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+        if quotas is not None and is_counted:
+            pieces = quotas.counted(caller.key, pieces, with_usage=body.with_usage)
         note = Shape.new(desk.card.name, {}).piece({"role": "assistant", "reasoning_content": NO_DOCUMENT})
         return EventStream(_passed_on(pieces, {**note, "rlm": _ROUTE} if alone else None), opened.pop_all())
 
@@ -161,6 +174,12 @@ def _engine_body(desk: Desk, body: ChatRequest, tenant: str, *, alone: bool) -> 
     if alone:
         passed.setdefault("temperature", desk.card.sampling.temperature)
     return passed
+
+
+def _total_tokens(answer: JsonObject) -> int:
+    usage = answer.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else 0
 
 
 def _noted(answer: JsonObject) -> JsonObject:

@@ -35,6 +35,15 @@ CREATE INDEX runs_in ON runs (state, created);
     "ALTER TABLE runs ADD COLUMN began INTEGER NOT NULL DEFAULT 0; UPDATE runs SET began = attempt",
     # What a caller calls his request, so that asked twice it is one run.
     "ALTER TABLE runs ADD COLUMN request TEXT; CREATE UNIQUE INDEX runs_by_request ON runs (tenant, request)",
+    # What a key may take, and what it has taken; and of a run's body, which is kept until its end, the digest.
+    """
+ALTER TABLE keys ADD COLUMN max_runs INTEGER;
+ALTER TABLE keys ADD COLUMN tokens_a_day INTEGER;
+ALTER TABLE keys ADD COLUMN max_document_bytes INTEGER;
+ALTER TABLE runs ADD COLUMN key TEXT NOT NULL DEFAULT '';
+ALTER TABLE runs ADD COLUMN digest TEXT NOT NULL DEFAULT '';
+CREATE TABLE spent (key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (key, day))
+""",
 )
 VERSION = len(_STEPS)
 

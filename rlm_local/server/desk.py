@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 from rlm_local.cards import Card
 from rlm_local.controller import Past
+from rlm_local.events import Event, RunEnded
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime
 from rlm_local.server.admission import Admission, Ticket
 from rlm_local.server.metrics import Metrics
 from rlm_local.server.problem import RESTART_S, Problem
+from rlm_local.server.quotas import Quotas
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
 from rlm_local.types import Answer, Request, Sampling
@@ -26,13 +28,15 @@ DIRECT = ":direct"  # behind a model's name: the engine itself, no run
 class Desk:
     """Takes work while a runtime is there, and ends it when the server stops."""
 
-    def __init__(self, card: Card, settings: Settings) -> None:
+    def __init__(self, card: Card, settings: Settings, quotas: Quotas | None = None) -> None:
+        """quotas: where what keys spend is booked."""
         self.card = card
         self.settings = settings
         self.runs = Admission(slots=settings.max_runs, queue=settings.max_queue)
         self.direct = Admission(slots=settings.max_direct, queue=settings.max_queue)
         self.metrics = Metrics()
         self.asked_to_stop = asyncio.Event()
+        self.quotas = quotas
         self._runtime: Runtime | None = None
         self._is_stopping = False
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -69,7 +73,7 @@ class Desk:
 
         async def work() -> Answer:
             async with ticket:
-                return await self.ask(ticket.tenant, request, recorder, sampling)
+                return await self.ask(ticket, request, recorder, sampling)
 
         try:
             return await self.under_way(work())
@@ -78,15 +82,25 @@ class Desk:
 
     async def ask(
         self,
-        tenant: str,
+        ticket: Ticket,
         request: Request,
         recorder: Recorder,
         sampling: Sampling | None = None,
         past: Past | None = None,
+        *,
+        booked: int = 0,
     ) -> Answer:
-        """Answer a request now, in its tenant's scope, and count it. past: what is known of its run."""
-        run = self.runtime.ask(request, recorder, scope=scope_of(tenant), sampling=sampling, past=past)
-        return await self.metrics.counted(run)
+        """Answer a request now, in its tenant's scope, and count it; what it took is booked on its key.
+
+        past: what is known of its run. booked: the tokens of that which its key has paid for.
+        """
+        spending = _Spending(recorder)
+        run = self.runtime.ask(request, spending, scope=scope_of(ticket.tenant), sampling=sampling, past=past)
+        try:
+            return await self.metrics.counted(run)
+        finally:
+            if self.quotas is not None and spending.tokens is not None:
+                self.quotas.book(ticket.key, spending.tokens - booked)
 
     async def under_way(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that ends when we are cancelled, or, with a Problem (503), when the server stops."""
@@ -108,6 +122,19 @@ class Desk:
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=drain_s)
         await ended(*self._under_way)
+
+
+class _Spending:
+    """A Recorder that notes what a run has taken when it ends, also when it is cancelled."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.tokens: int | None = None
+        self._recorder = recorder
+
+    def write(self, event: Event) -> None:
+        self._recorder.write(event)
+        if isinstance(event, RunEnded):
+            self.tokens = event.answer.usage.total_tokens
 
 
 def scope_of(tenant: str) -> str:

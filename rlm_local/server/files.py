@@ -12,7 +12,9 @@ from pathlib import Path
 from rlm_local.documents.decode import binary_kind, decode
 from rlm_local.errors import DocumentError, RlmError
 from rlm_local.server.database import Database
+from rlm_local.server.keys import UNLIMITED
 from rlm_local.server.problem import Problem
+from rlm_local.server.quotas import KeyLimits
 from rlm_local.server.settings import Settings
 from rlm_local.trace import visible
 from rlm_local.types import Document, JsonObject
@@ -97,12 +99,15 @@ class Files:
         self._folder.mkdir(mode=0o700, exist_ok=True)
         self._sweep()
 
-    def incoming(self, tenant: str) -> Incoming:
+    def incoming(self, tenant: str, limits: KeyLimits = UNLIMITED) -> Incoming:
         """Return a place for a new file. Raises Problem (409) when the tenant has as many as he may."""
         (count,) = self._database.rows("SELECT count(*) FROM files WHERE tenant = ?", tenant)[0]
         if count >= self._settings.max_files:
             raise Problem(409, f"{count} files are kept, as many as may be; delete some", code="too_many_files")
-        return Incoming(self._folder, self._settings.max_file_bytes)
+        most = self._settings.max_file_bytes
+        return Incoming(
+            self._folder, most if limits.max_document_bytes is None else min(most, limits.max_document_bytes)
+        )
 
     def keep(self, tenant: str, incoming: Incoming, name: str, purpose: str) -> StoredFile:
         """Keep what has come, for good."""

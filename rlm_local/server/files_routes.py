@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response, StreamingResponse
 
 from rlm_local.server.files import Files
-from rlm_local.server.guard import tenant_of
+from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.upload import Upload
 from rlm_local.server.wire import Json
 
@@ -48,7 +48,7 @@ def files_routes(files: Files) -> APIRouter:
     @router.post("/v1/files", summary="Upload a document", openapi_extra=_FORM)
     async def upload(request: Request) -> Response:
         tenant = tenant_of(request)
-        with closing(files.incoming(tenant)) as incoming:
+        with closing(files.incoming(tenant, caller_of(request).limits)) as incoming:
             form = Upload(incoming)
             await form.read(request.headers.get("content-type", ""), request.stream())
             kept = await asyncio.to_thread(files.keep, tenant, incoming, form.filename, form.purpose)

@@ -13,6 +13,7 @@ from rlm_local.server.logs import log
 from rlm_local.server.owner import Owner
 from rlm_local.server.presence import PROOF_PATH, TENANT_HEADER
 from rlm_local.server.problem import Problem, problem_body
+from rlm_local.server.quotas import NOBODY, Caller
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import Json
 
@@ -35,6 +36,12 @@ def tenant_of(request: Request) -> str:
     """Return for whom a request speaks, as the guard has found out."""
     tenant: str = request.state.tenant
     return tenant
+
+
+def caller_of(request: Request) -> Caller:
+    """Return with which key a request came, and what that may take."""
+    caller: Caller = getattr(request.state, "caller", NOBODY)
+    return caller
 
 
 class Guard:
@@ -84,12 +91,15 @@ class Guard:
         if not self._keys.exist():
             _check_page(scope, headers.get(b"host", "").lower(), headers.get(b"origin"))
             return LOCAL
-        tenant = self._keys.tenant_of(secret.strip()) if kind.lower() == "bearer" else None
-        if tenant is None and scope["path"] not in OPEN:
+        key = self._keys.of(secret.strip()) if kind.lower() == "bearer" else None
+        if key is None and scope["path"] not in OPEN:
             # One sentence for no key, a wrong one and one that was revoked.
             said = "this server wants a valid key: Authorization: Bearer KEY"
             raise Problem(401, said, code="invalid_api_key")
-        return tenant or LOCAL
+        if key is None:
+            return LOCAL
+        scope["state"]["caller"] = Caller(key.id, key.limits)
+        return key.tenant
 
 
 def _check_page(scope: Scope, host: str, origin: str | None) -> None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+import sqlite3
 import time
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from rlm_local.errors import ConfigError
 from rlm_local.server.database import Database
+from rlm_local.server.quotas import KeyLimits
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PREFIX = "rlm-"
+_COLUMNS = "id, name, tenant, created, revoked, max_runs, tokens_a_day, max_document_bytes"
+UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +28,14 @@ class Key:
     tenant: str
     created: int  # seconds since 1970, as everywhere here
     revoked: int | None
+    limits: KeyLimits = KeyLimits()
 
 
 class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, name: str, tenant: str | None) -> tuple[Key, str]:
+    def add(self, name: str, tenant: str | None, limits: KeyLimits = UNLIMITED) -> tuple[Key, str]:
         """Make a key and return it with its secret, which nobody can tell again. tenant: by default its name."""
         tenant = name if tenant is None else tenant
         for what, value in (("name", name), ("tenant", tenant)):
@@ -40,17 +45,17 @@ class Keys:
                 )
         # 256 random bits: a plain hash of them is as hard to turn back as they are to guess.
         secret = _PREFIX + secrets.token_urlsafe(32)
-        key = Key(f"key-{secrets.token_hex(6)}", name, tenant, int(time.time()), None)
+        key = Key(f"key-{secrets.token_hex(6)}", name, tenant, int(time.time()), None, limits)
         self._database.write(
-            "INSERT INTO keys (id, name, tenant, hash, created) VALUES (?, ?, ?, ?, ?)",
-            *(key.id, name, tenant, _hash(secret), key.created),
+            "INSERT INTO keys (id, name, tenant, hash, created, max_runs, tokens_a_day, max_document_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *(key.id, name, tenant, _hash(secret), key.created, *astuple(limits)),
         )
         return key, secret
 
     def all(self) -> list[Key]:
         """Return every key that was ever made, the oldest first."""
-        query = "SELECT id, name, tenant, created, revoked FROM keys ORDER BY created, rowid"
-        return [Key(*row) for row in self._database.rows(query)]
+        return [_key(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM keys ORDER BY created, rowid")]
 
     def revoke(self, key_id: str) -> None:
         """End a key; it is refused from now on. Raises ConfigError when there is no such key."""
@@ -60,15 +65,20 @@ class Keys:
         if not revoked:
             raise ConfigError(f"no key has the id {key_id!r}", hint="`rlm-local keys list` shows all of them")
 
-    def tenant_of(self, secret: str) -> str | None:
-        """Return for whom a secret speaks; None for one that is unknown or revoked."""
-        query = "SELECT tenant FROM keys WHERE hash = ? AND revoked IS NULL"
+    def of(self, secret: str) -> Key | None:
+        """Return the key that a secret is; None for one that is unknown or revoked."""
+        query = f"SELECT {_COLUMNS} FROM keys WHERE hash = ? AND revoked IS NULL"
         found = self._database.rows(query, _hash(secret))
-        return None if not found else str(found[0]["tenant"])
+        return _key(found[0]) if found else None
 
     def exist(self) -> bool:
         """Tell whether a key was ever made. Revoking the last one does not open the server."""
         return bool(self._database.rows("SELECT 1 FROM keys LIMIT 1"))
+
+
+def _key(row: sqlite3.Row) -> Key:
+    limits = KeyLimits(row["max_runs"], row["tokens_a_day"], row["max_document_bytes"])
+    return Key(row["id"], row["name"], row["tenant"], row["created"], row["revoked"], limits)
 
 
 def _hash(secret: str) -> bytes:

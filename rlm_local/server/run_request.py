@@ -13,6 +13,7 @@ from rlm_local.server.chat_request import FileRef, RunBounds, Strict
 from rlm_local.server.conversation import unique
 from rlm_local.server.files import Files
 from rlm_local.server.problem import Problem, problem_of
+from rlm_local.server.quotas import KeyLimits
 from rlm_local.types import Document, Request
 
 MAX_DOCUMENTS = 1_000
@@ -51,6 +52,12 @@ class RunBody(Strict):
                 AnswerSchema(self.answer_schema)
             except RlmError as error:
                 raise problem_of(error) from error
+
+    def check_sizes(self, limits: KeyLimits) -> None:
+        """Raise Problem (413) for a text that is larger than the caller's key takes."""
+        for each in self.documents:
+            if isinstance(each, InlineDocument):
+                limits.check_document(len(each.text.encode("utf-8", "surrogatepass")), each.name)
 
     def request(self, files: Files, tenant: str) -> Request:
         """Return this as a run takes it, with its files read; raises what Files.documents raises."""

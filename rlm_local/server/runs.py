@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import secrets
@@ -23,6 +24,7 @@ from rlm_local.server.follow import TraceReader, event_name
 from rlm_local.server.guard import FAILED
 from rlm_local.server.logs import log
 from rlm_local.server.problem import Problem, problem_body, problem_of
+from rlm_local.server.quotas import NOBODY, Caller
 from rlm_local.server.run_request import RunBody
 from rlm_local.server.run_rows import COLUMNS, Run, RunState, run_of
 from rlm_local.server.wire import STILL_THERE, STILL_THERE_S, encoded, event
@@ -71,7 +73,7 @@ class Runs:
         waiting, working = RunState.QUEUED.value, RunState.RUNNING.value
         database.write("UPDATE runs SET state = ? WHERE state = ?", waiting, working)
 
-    def start(self, tenant: str, body: RunBody, request: str | None = None) -> Run:
+    def start(self, tenant: str, body: RunBody, request: str | None = None, caller: Caller = NOBODY) -> Run:
         """Accept a run: from now on it survives everything but its owner. Raises Problem for what cannot begin.
 
         request: what the caller calls it; under the same name it is accepted once, and Problem (409) is raised for
@@ -79,19 +81,24 @@ class Runs:
         """
         body.check()
         told = encoded(body.model_dump(by_alias=True, exclude_unset=True)).decode()
+        digest = hashlib.sha256(told.encode()).hexdigest()
         if request is not None:
-            query = "SELECT id, body FROM runs WHERE tenant = ? AND request = ?"
+            query = "SELECT id, digest FROM runs WHERE tenant = ? AND request = ?"
             for row in self._database.rows(query, tenant, request):
-                if row["body"] != told:
+                if row["digest"] != digest:
                     raise Problem(409, "another run was asked for with this Idempotency-Key", code="idempotency_key")
                 return self.find(tenant, row["id"])
-        self._files.check(tenant, body.file_ids)
-        ticket = self._desk.runs.ticket(tenant)
+        for file in self._files.check(tenant, body.file_ids):
+            caller.limits.check_document(file.bytes, file.name)
+        body.check_sizes(caller.limits)
+        if self._desk.quotas is not None:
+            self._desk.quotas.check(caller)
+        ticket = self._desk.runs.ticket(tenant, caller)
         run_id = f"run-{secrets.token_hex(12)}"
         try:
             self._database.write(
-                "INSERT INTO runs (id, tenant, model, question, state, attempt, created, body, request) "
-                "VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?)",
+                "INSERT INTO runs (id, tenant, model, question, state, attempt, created, body, request, key, digest) "
+                "VALUES (?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)",
                 *(
                     run_id,
                     tenant,
@@ -101,6 +108,8 @@ class Runs:
                     time.time(),
                     told,
                     request,
+                    caller.key,
+                    digest,
                 ),
             )
         except RlmError:
@@ -111,10 +120,10 @@ class Runs:
 
     def go_on(self) -> int:
         """Work on every run that an earlier server has left, and return how many there were."""
-        query = "SELECT id, tenant FROM runs WHERE state = ? AND model = ? ORDER BY created, id"
+        query = "SELECT id, tenant, key FROM runs WHERE state = ? AND model = ? ORDER BY created, id"
         left = self._database.rows(query, RunState.QUEUED.value, self._desk.card.name)
         for row in left:
-            self._begin(row["id"], self._desk.runs.ticket(row["tenant"], accepted=True))
+            self._begin(row["id"], self._desk.runs.ticket(row["tenant"], Caller(row["key"]), accepted=True))
         return len(left)
 
     def find(self, tenant: str, run_id: str) -> Run:
@@ -247,12 +256,13 @@ class Runs:
         with TraceWriter(path, behind=left.written if left else None) as writer:
             log("run goes on" if left else "run begins", run=run_id)
             live.tell()
-            past = left.past if left else None
-            return await self._desk.ask(ticket.tenant, request, _Recorder(writer, live), past=past)
+            past, booked = (left.past, left.booked) if left else (None, 0)
+            return await self._desk.ask(ticket, request, _Recorder(writer, live), past=past, booked=booked)
 
     def _end(self, run_id: str, state: RunState, outcome: JsonObject) -> None:
         self._database.write(
-            "UPDATE runs SET state = ?, ended = ?, outcome = ? WHERE id = ?",
+            # Of a run that is done the documents are forgotten.
+            "UPDATE runs SET state = ?1, ended = ?2, outcome = ?3, body = iif(?1 = 'done', '', body) WHERE id = ?4",
             *(state.value, time.time(), encoded(outcome).decode(), run_id),
         )
         log("run ended", run=run_id, state=state.value)

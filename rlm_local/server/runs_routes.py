@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from rlm_local.server.desk import Desk
-from rlm_local.server.guard import tenant_of
+from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.problem import Problem
 from rlm_local.server.run_request import RunBody
 from rlm_local.server.run_rows import RunState
@@ -37,7 +37,8 @@ def runs_routes(desk: Desk, runs: Runs) -> APIRouter:
         if body.model is not None and desk.is_direct(body.model):
             raise Problem(400, f"a run is asked of {desk.card.name}, not of the engine itself", param="model")
         _ = desk.runtime  # none is accepted while the model loads, nor once the server stops
-        return Json(runs.start(tenant_of(request), body, idempotency_key).as_object(), 202)
+        made = runs.start(tenant_of(request), body, idempotency_key, caller_of(request))
+        return Json(made.as_object(), 202)
 
     @router.get("/v1/rlm/runs", summary="Your runs, the newest first")
     async def listed(request: Request, page: Annotated[RunPage, Query()]) -> Response:

@@ -30,6 +30,7 @@ from rlm_local.server.keys import Keys
 from rlm_local.server.listen import listen_unix
 from rlm_local.server.owner import Owner
 from rlm_local.server.presence import Presence, new_secret, remove_presence, write_presence
+from rlm_local.server.quotas import Quotas
 from rlm_local.server.runs import Runs
 from rlm_local.server.serve import _Http
 from rlm_local.testing import ScriptedEngine, ScriptedRepl
@@ -186,6 +187,7 @@ async def serving(desk: Desk, runtime: Any, folder: Path, *, found: bool = False
     socket = folder / "s"
     database = Database(folder / "state")
     keys = Keys(database)
+    desk.quotas = Quotas(database)
     files = Files(database, desk.settings)
     runs = Runs(desk, database, files)
     if runtime is not None:

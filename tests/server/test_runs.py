@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from rlm_local.cards import Card
 from rlm_local.errors import EngineUnavailable
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
+from rlm_local.server.quotas import KeyLimits
 from rlm_local.server.settings import Settings
 from rlm_local.testing import ScriptedEngine
 from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, ScriptedRuntime, Served, serving, until
@@ -183,6 +185,13 @@ async def test_who_asks_again_with_the_same_idempotency_key_gets_the_same_run(se
     await until(lambda: len(served.engine.completions) == 6)
 
 
+async def test_documents_that_came_with_a_run_are_forgotten_when_it_is_done(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    await ended(served, await start(served))
+    with closing(sqlite3.connect(served.socket.parent / "state" / "server.db")) as records:
+        assert records.execute("SELECT body FROM runs").fetchall() == [("",)]
+
+
 async def test_nobody_learns_of_anothers_run(serve: Serve) -> None:
     served = await serve([LOOK, FINAL])
     keys = [{"Authorization": f"Bearer {served.keys.add(name, None)[1]}"} for name in ("ada", "bob")]
@@ -267,7 +276,9 @@ async def test_an_answer_that_a_server_could_not_note_any_more_is_taken_from_the
     async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
         run = await ended(served, await start(served))
     database = Database(tmp_path / "state")
-    database.write("UPDATE runs SET state = 'running', ended = NULL, outcome = NULL")
+    # As in the moment before it noted the answer, and forgot the documents.
+    body = json.dumps(BODY)
+    database.write("UPDATE runs SET state = 'running', ended = NULL, outcome = NULL, body = ?", body)
     database.close()
     silent = ScriptedEngine([], window_tokens=32_000)
     async with serving(Desk(card, Settings()), ScriptedRuntime(card, silent), tmp_path) as served:
@@ -280,8 +291,9 @@ async def test_records_of_the_first_version_are_read(card: Card, tmp_path: Path)
     path = tmp_path / "state" / "server.db"
     with closing(sqlite3.connect(path)) as records:
         records.executescript(
-            "DROP INDEX runs_by_request; ALTER TABLE runs DROP COLUMN request; ALTER TABLE runs DROP COLUMN began; "
-            "PRAGMA user_version = 1"
+            "DROP INDEX runs_by_request; DROP TABLE spent; PRAGMA user_version = 1;"
+            + "".join(f"ALTER TABLE runs DROP COLUMN {name};" for name in ("began", "request", "key", "digest"))
+            + "".join(f"ALTER TABLE keys DROP COLUMN {name};" for name in asdict(KeyLimits()))
         )
     script = ScriptedEngine([FINAL], window_tokens=32_000)
     async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
