@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from bench import hidden
 from bench.arms import ARMS
 from bench.classify import HELD_OUT, TASKS
 from bench.classify import measure as measure_labels
@@ -353,6 +354,22 @@ def kills_command(kills: int, seed: int, out: Path | None) -> int:
         found = Kills(Path(folder), kills, seed, lambda line: click.echo(line, err=True)).go()
     _write_result(found.as_object(), out)
     return 0 if found.is_clean else 1
+
+
+@bench.command("hidden")
+@click.option("--requests", type=click.IntRange(min=2), default=1_000, help="Of each kind.")
+@click.option("--seed", type=int, default=0, help="Decides their order.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def hidden_command(requests: int, seed: int, out: Path | None) -> int:
+    """Ask a server for keys, files and runs that are another's and such as never were, and compare answers and times.
+
+    Exit code 1 when an answer differs; the times are told beside their noise.
+    """
+    refuse_full(out)
+    with TemporaryDirectory(prefix="rlm-hidden-") as folder:
+        found = hidden.measure(Path(folder), requests, seed, lambda line: click.echo(line, err=True))
+    _write_result(found.as_object(), out)
+    return 0 if all(pair.same_answer for pair in found.pairs) else 1
 
 
 def _write_result(found: dict[str, object], out: Path | None) -> None:

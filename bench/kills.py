@@ -101,7 +101,7 @@ class Kills:
 
     def _call(self, method: str, path: str, body: object = None, **headers: str) -> Any:
         """Return what the server answers. Raises OSError or HTTPException where it is not there, or dies meanwhile."""
-        connection = _UnixConnection(self._folder / "s")
+        connection = UnixConnection(self._folder / "s")
         try:
             sent = None if body is None else json.dumps(body)
             connection.request(method, path, sent, {"Content-Type": "application/json", **headers})
@@ -259,7 +259,9 @@ class _Refused(RuntimeError):
     """The server answered with an error."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
     # httpx leaves a socket open that it could not connect, and here that is thousands of them.
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=60)
