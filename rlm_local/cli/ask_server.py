@@ -114,7 +114,7 @@ def _body(request: Request) -> JsonObject:
 async def _followed(server: Served, run: str, *, quiet: bool) -> Answer:
     """Show a run until it has ended, and return its answer. Raises RlmError when it has none."""
     answer: Answer | None = None
-    with open_view(quiet=quiet) as view:
+    with open_view(quiet=quiet, first="waiting for the server") as view:
         async for name, told in server.events(f"{_RUNS}/{run}/events"):
             if name == "ended":
                 return _final(told, answer)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,8 +19,9 @@ from rlm_local.server.presence import read_presence
 from rlm_local.trace import visible
 
 if TYPE_CHECKING:
-    from rlm_local.server.run_rows import Run
+    from rlm_local.server.database import Database
 
+T = TypeVar("T")
 _STATES = ("queued", "running", "done", "failed", "cancelled")
 _UNDER_WAY = ("running", "queued")
 _QUESTION_CHARS = 60
@@ -108,7 +109,9 @@ def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
 
 
 def _show(folder: Path, states: tuple[str, ...], *, most: int) -> None:
-    for run in _recorded(folder, states, most):
+    from rlm_local.server.run_rows import read_runs
+
+    for run in _recorded(folder, lambda database: read_runs(database, states, most)) or ():
         took = (time.time() if run.ended is None else run.ended) - (run.started or run.created)
         question = visible(" ".join(run.question.split()))
         if len(question) > _QUESTION_CHARS:
@@ -117,19 +120,20 @@ def _show(folder: Path, states: tuple[str, ...], *, most: int) -> None:
         click.echo(f"{run.id}  {run.state.value:9}  {made:%Y-%m-%d %H:%M}  {took:6.0f} s  {run.tenant}  {question}")
 
 
-def _recorded(folder: Path, states: tuple[str, ...], most: int) -> list[Run]:
-    from rlm_local.server.run_rows import read_runs
+def _tenant_of(folder: Path, run: str) -> str:
+    from rlm_local.server.run_rows import tenant_of_run
 
-    if not (folder / "server.db").exists():
-        return []
+    tenant = _recorded(folder, lambda database: tenant_of_run(database, run))
+    if tenant is None:
+        raise ConfigError(f"there is no run {run!r} in {folder}", hint="`rlm-local runs` lists them")
+    return tenant
+
+
+def _recorded(folder: Path, work: Callable[[Database], T]) -> T | None:
+    """Return what `work` finds in a server's records, whether it runs or not; None where there are none."""
     from rlm_local.server.database import Database
 
+    if not (folder / "server.db").exists():
+        return None
     with closing(Database(folder)) as database:
-        return read_runs(database, states, most)
-
-
-def _tenant_of(folder: Path, run: str) -> str:
-    for each in _recorded(folder, _STATES, 1_000_000):
-        if each.id == run:
-            return each.tenant
-    raise ConfigError(f"there is no run {run!r} in {folder}", hint="`rlm-local runs` lists them")
+        return work(database)

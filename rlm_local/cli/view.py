@@ -65,13 +65,13 @@ class Tee:
             recorder.write(event)
 
 
-def open_view(*, quiet: bool = False, stream: TextIO | None = None) -> View:
+def open_view(*, quiet: bool = False, stream: TextIO | None = None, first: str = "starting the engine") -> View:
     """Return the view that fits `stream`, stderr by default: none with `quiet`, a live one on a terminal, else
-    plain lines."""
+    plain lines. first: what goes on before the first event."""
     stream = sys.stderr if stream is None else stream
     if quiet:
         return NoView()
-    return LiveView(stream) if stream.isatty() else PlainView(stream)
+    return LiveView(stream, first) if stream.isatty() else PlainView(stream)
 
 
 class NoView:
@@ -113,7 +113,8 @@ class PlainView(NoView):
 class LiveView(NoView):
     """Prints every event's lines, and below them one line that tells what goes on now and for how long."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, first: str = "starting the engine") -> None:
+        self._first = first
         file = cast("TextIO", Patient(stream))  # rich asks for no more than Patient has
         self._console = Console(file=file, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._progress = Progress(
@@ -143,7 +144,7 @@ class LiveView(NoView):
 
     def __enter__(self) -> Self:
         self._progress.start()
-        self._progress.add_task("starting the engine")  # its weights may take a while to load
+        self._progress.add_task(self._first)  # an engine's weights may take a while to load
         return self
 
     def __exit__(

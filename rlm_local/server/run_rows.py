@@ -64,6 +64,12 @@ def read_runs(database: Database, states: Sequence[str], most: int) -> list[Run]
     return [run_of(row) for row in database.rows(query, *states, most)]
 
 
+def tenant_of_run(database: Database, run_id: str) -> str | None:
+    """Return whose a run is; None where there is none. For the owner of the folder."""
+    found = database.rows("SELECT tenant FROM runs WHERE id = ?", run_id)
+    return str(found[0]["tenant"]) if found else None
+
+
 def run_of(row: sqlite3.Row) -> Run:
     fields: dict[str, Any] = dict(row)
     outcome = fields.pop("outcome")
