@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,15 +12,14 @@ import click
 
 from bench import hidden
 from bench.arms import ARMS
-from bench.classify import HELD_OUT, TASKS
-from bench.classify import measure as measure_labels
-from bench.counts import count
 from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
 from bench.jail.commands import churn_command, fuzz_command, jail_command
 from bench.kills import Kills
+from bench.labels import classify_command, counts_command
+from bench.output import as_json, say, write_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.report import summary_lines, write
 from bench.run import Settings, run
@@ -97,7 +95,7 @@ def run_command(
         grammar=GrammarMode(grammar),
         command=command_line(),
     )
-    ended = run(settings, home(), lambda line: click.echo(line, err=True))
+    ended = run(settings, home(), say)
     if out is not None:
         write(ended.result, out)
     if as_json:
@@ -145,7 +143,7 @@ def engine_command(
         minutes=float("inf") if minutes is None else minutes,
         contestants=only,
     )
-    is_whole = measure(plan, made, lambda line: click.echo(line, err=True))
+    is_whole = measure(plan, made, say)
     click.echo(str(out / PAGE))
     return 0 if is_whole else STOPPED
 
@@ -171,7 +169,7 @@ def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | N
             requests=requests,
             kills=kills,
             seed=seed,
-            say=lambda line: click.echo(line, err=True),
+            say=say,
         )
     )
     if out is not None:
@@ -192,7 +190,7 @@ def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
     """
     from bench.fuzz_grammar import fuzz  # llguidance comes with the extra `llama`
 
-    found = fuzz(seconds, seed, lambda line: click.echo(line, err=True), first=first)
+    found = fuzz(seconds, seed, say, first=first)
     for line in found.lines():
         click.echo(line)
     return 1 if found.faults else 0
@@ -227,13 +225,12 @@ def grammar_command(
 
     Exit code 1 when a block does not compile.
     """
-    from bench.grammar import WALKERS, Counts, measure, write  # llguidance comes with the extra `llama`
+    from bench.grammar import WALKERS, Counts, measure  # llguidance comes with the extra `llama`
 
     counts = Counts(derivations, walks, turns, turns_of or WALKERS, statements, texts, speed)
-    found = measure(counts, vocabulary, seed, lambda line: click.echo(line, err=True), xgrammar)
-    if out is not None:
-        write(found, out)
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    found = measure(counts, vocabulary, seed, say, xgrammar)
+    write_result(found, out)
+    click.echo(as_json(found))
     return 1 if found["unsound"] else 0
 
 
@@ -279,7 +276,7 @@ def grammar_effect_command(
             limits=Limits(max_turns=max_turns, wall_s=max_seconds),
             data=data,
             out=out,
-            say=lambda line: click.echo(line, err=True),
+            say=say,
         )
     )
     for line in table(effect.arms):
@@ -287,57 +284,8 @@ def grammar_effect_command(
     return 0
 
 
-for command in (jail_command, churn_command, fuzz_command):
+for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command):
     bench.add_command(command)
-
-
-@bench.command("classify")
-@click.option("--model", default=DEFAULT_MODEL, help="Name or alias of a model card; its weights must be pulled.")
-@click.option("--task", type=click.Choice(sorted(TASKS)), default="trec", help="Which set of labelled lines.")
-@click.option("--examples", type=click.IntRange(min=0), default=0, help="How many are given, as many of each label.")
-@click.option("--passes", type=click.IntRange(1, 2), default=1, help="2 has the surest items as examples.")
-@click.option("--items", type=click.IntRange(1, HELD_OUT), default=HELD_OUT, help="How many lines are classified.")
-@click.option("--split", type=click.Choice(["record", "try"]), default="record", help="Which lines of the set.")
-@click.option("--seed", type=int, default=1, help="Decides which examples are given.")
-@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
-def classify_command(
-    model: str, task: str, examples: int, passes: int, items: int, split: str, seed: int, data: Path, out: Path | None
-) -> int:
-    """Classify lines whose labels are known, through the code of `llm_classify`. Exit code 0 whatever the score."""
-    refuse_full(out)
-    found = asyncio.run(
-        measure_labels(
-            model,
-            home(),
-            data,
-            task=task,
-            split=split,
-            items=items,
-            examples=examples,
-            passes=passes,
-            seed=seed,
-            say=lambda line: click.echo(line, err=True),
-        )
-    )
-    _write_result(found.as_object(), out)
-    return 0
-
-
-@bench.command("counts")
-@click.option("--tokens", type=click.IntRange(min=1_000), default=131_072, help="Length of the document, about.")
-@click.option("--accuracy", type=click.FloatRange(0, 1), default=1.0, help="Share of lines that are labelled right.")
-@click.option("--seed", type=int, default=0, help="Decides the lines and which of them are labelled wrong.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
-def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) -> int:
-    """Count the lines of a long document by labels from a table: is any lost or doubled? No model is needed.
-
-    Exit code 1 when not every line was labelled once.
-    """
-    refuse_full(out)
-    found = asyncio.run(count(tokens, accuracy=accuracy, seed=seed, say=lambda line: click.echo(line, err=True)))
-    _write_result(found.as_object(), out)
-    return 0 if found.asked == found.lines == sum(found.counted.values()) else 1
 
 
 @bench.command("kills")
@@ -351,8 +299,9 @@ def kills_command(kills: int, seed: int, out: Path | None) -> int:
     """
     refuse_full(out)
     with TemporaryDirectory(prefix="rlm-kills-") as folder:
-        found = Kills(Path(folder), kills, seed, lambda line: click.echo(line, err=True)).go()
-    _write_result(found.as_object(), out)
+        found = Kills(Path(folder), kills, seed, say).go()
+    write_result(found.as_object(), out, provenance(command_line()))
+    click.echo(as_json(found.as_object()))
     return 0 if found.is_clean else 1
 
 
@@ -367,17 +316,9 @@ def hidden_command(requests: int, seed: int, out: Path | None) -> int:
     """
     refuse_full(out)
     with TemporaryDirectory(prefix="rlm-hidden-") as folder:
-        found = hidden.measure(Path(folder), requests, seed, lambda line: click.echo(line, err=True))
-    _write_result(found.as_object(), out)
+        found = hidden.measure(Path(folder), requests, seed, say)
+    write_result(found.as_object(), out)
     return 0 if all(pair.same_answer for pair in found.pairs) else 1
-
-
-def _write_result(found: dict[str, object], out: Path | None) -> None:
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        result = {**found, "provenance": asdict(provenance(command_line()))}
-        (out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    click.echo(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def main() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from bench.haystack import read_speeches, read_words
 from bench.niah import DOCUMENT_NAME, NiahTask, plan
+from bench.output import write_result
 from bench.provenance import Provenance
 from bench.rows import Row, run_task
 from rlm_local.config import Home
@@ -62,10 +62,7 @@ class Effect:
 
     def write(self, folder: Path) -> None:
         """Write result.json and result.md into the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        arms = [asdict(arm) | {"summary": arm.summary()} for arm in self.arms]
-        text = json.dumps(asdict(self) | {"arms": arms}, indent=1, ensure_ascii=False)
-        (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+        write_result(asdict(self) | {"arms": [asdict(arm) | {"summary": arm.summary()} for arm in self.arms]}, folder)
         facts = [f"| {name} | {value} |" for name, value in self.provenance.facts()]
         page = [f"# Effect of the grammar, S-NIAH at {self.tokens:,} tokens, seed {self.seed}", "", *table(self.arms)]
         page += ["", "| made with | |", "| --- | --- |", *facts, ""]

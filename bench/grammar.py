@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import sys
 import sysconfig
@@ -236,9 +235,3 @@ def weights(name: str) -> Path:
     if not found:
         raise ConfigError(f"no weights of {name} in {folder}", hint=f"rlm-local pull {name}")
     return found[0]
-
-
-def write(found: dict[str, Any], out: Path) -> None:
-    """Write the result into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "result.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

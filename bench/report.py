@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 from bench.memory import METHOD
+from bench.output import write_result
 from bench.provenance import Provenance
 from bench.rows import Outcome, Row
 from rlm_local.types import GrammarMode
@@ -145,9 +145,7 @@ def markdown(result: Result) -> str:
 
 def write(result: Result, folder: Path) -> None:
     """Write result.json and result.md into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result.as_object(), indent=1, ensure_ascii=False)
-    (folder / "result.json").write_text(text + "\n", encoding="utf-8")
+    write_result(result.as_object(), folder)
     (folder / "result.md").write_text(markdown(result), encoding="utf-8")
 
 

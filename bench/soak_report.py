@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.output import write_result
 from bench.provenance import Provenance
 
 MOST_GROWTH = 0.03  # of the memory in the last quarter over that in the second
@@ -174,9 +174,7 @@ class SoakResult:
 
     def write(self, folder: Path, setting: dict[str, Any], made: Provenance) -> None:
         """Write result.json and result.md into the folder."""
-        folder.mkdir(parents=True, exist_ok=True)
-        told = json.dumps(self.as_object(setting, made), indent=1, ensure_ascii=False)
-        (folder / "result.json").write_text(told + "\n", encoding="utf-8")
+        write_result(self.as_object(setting, made), folder)
         (folder / "result.md").write_text(self.markdown(setting, made), encoding="utf-8")
 
     def _cells(self) -> int:

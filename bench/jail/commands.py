@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import os
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ from bench.jail.figures import Figure, lines, write
 from bench.jail.fuzz import drawn_payloads, fuzz
 from bench.jail.measure import measure_large, measure_memory, measure_small
 from bench.jail.peers import find_bwrap, measure_peers
+from bench.output import say, write_result
 from bench.provenance import ROOT, Provenance, command_line, provenance, refuse_full
 from rlm_local.jail import nsjail_binary
 
@@ -45,9 +45,9 @@ def jail_command(rounds: int, large_rounds: int, gib: float, jails: int, bwrap: 
     made = provenance(command_line())
 
     async def measured() -> dict[str, list[Figure]]:
-        sections = {"A jail": [*await measure_small(rounds, _say), *await measure_memory(jails)]}
+        sections = {"A jail": [*await measure_small(rounds, say), *await measure_memory(jails)]}
         if large_rounds:
-            sections["Large texts"] = await measure_large(large_rounds, int(gib * (1 << 30)), _say)
+            sections["Large texts"] = await measure_large(large_rounds, int(gib * (1 << 30)), say)
         sections["The same worker elsewhere"] = measure_peers(rounds, bwrap or find_bwrap())
         return sections
 
@@ -67,7 +67,7 @@ def churn_command(jails: int, at_once: int, out: Path | None) -> int:
     """Start, use and end jails, and look for what they leave behind. Exit code 1 when anything is left or failed."""
     refuse_full(out)
     made = provenance(command_line())
-    result = asyncio.run(churn(jails, at_once, _say))
+    result = asyncio.run(churn(jails, at_once, say))
     _tell(out, {**asdict(result), "faults": result.faults()}, result.lines(), made)
     return 1 if result.faults() else 0
 
@@ -84,7 +84,7 @@ def fuzz_command(frames: int, minutes: float, seed: int, drawn: int, atheris: Pa
     refuse_full(out)
     made = provenance(command_line())
     seeds = drawn_payloads(drawn, seed) if drawn else []
-    result = asyncio.run(fuzz(frames, minutes, seed, seeds, _say))
+    result = asyncio.run(fuzz(frames, minutes, seed, seeds, say))
     told: dict[str, Any] = {**asdict(result), "frames": result.frames, "growth": result.growth, "drawn": len(seeds)}
     if atheris is not None:
         done = _atheris(atheris, frames, seed, seeds)
@@ -113,16 +113,9 @@ def _atheris(python: Path, runs: int, seed: int, seeds: Sequence[bytes]) -> subp
         return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 
 
-def _say(line: str) -> None:
-    click.echo(line, err=True)
-
-
 def _tell(out: Path | None, told: dict[str, Any], lines: list[str], made: Provenance) -> None:
     click.echo("\n".join(lines))
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        page = json.dumps({**told, "provenance": asdict(made)}, indent=1, ensure_ascii=False)
-        (out / "result.json").write_text(page + "\n", encoding="utf-8")
+    write_result(told, out, made)
 
 
 def _nsjail() -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.output import write_result
 from bench.provenance import Provenance
 
-PAGE, DATA = "report.md", "result.json"
+PAGE = "report.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,12 @@ def write(
     remarks: Sequence[str] = (),
 ) -> None:
     """Write report.md and result.json into the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
     told: dict[str, Any] = {
         "sections": {name: [asdict(figure) for figure in figures] for name, figures in sections.items()},
         "setting": dict(setting),
         "remarks": list(remarks),
-        "provenance": asdict(made),
     }
-    (folder / DATA).write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_result(told, folder, made)
     page = [f"# {title}", ""]
     for name, figures in sections.items():
         page += [f"## {name}", "", *lines(figures), ""]

@@ -17,6 +17,7 @@ from bench.jail.figures import Figure
 from bench.jail.frames import Generator
 from bench.jail.fuzz import LIMITS, drawn_payloads, fuzz, honest_end
 from bench.jail.puppet import puppets
+from bench.output import RESULT
 from bench.provenance import provenance
 from rlm_local.documents import join
 from rlm_local.jail import JailSession, wire
@@ -77,7 +78,7 @@ def test_figures_are_written_with_what_made_them(tmp_path: Path) -> None:
     assert "| start | 627 ms | 1250 ms | 4 ms | 2 |  |" in page
     assert "left out: it is not here" in page
     assert "| command | `c` |" in page
-    told = json.loads((tmp_path / figures.DATA).read_text(encoding="utf-8"))
+    told = json.loads((tmp_path / RESULT).read_text(encoding="utf-8"))
     assert told["sections"]["One"][0]["samples"] == [4.0, 1250.0]
 
 
