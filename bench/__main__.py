@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,6 @@ from tempfile import TemporaryDirectory
 import click
 
 from bench import hidden
-from bench.arms import ARMS
 from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
@@ -21,17 +19,15 @@ from bench.kills import Kills
 from bench.labels import classify_command, counts_command
 from bench.output import as_json, say, write_result
 from bench.provenance import command_line, provenance, refuse_full
-from bench.report import summary_lines, write
-from bench.run import Settings, run
+from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
 from bench.soak import KILL_WAVE, soak
-from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
+from rlm_local.cards import find_card, load_cards
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
 from rlm_local.store import Store
-from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode
+from rlm_local.types import GrammarMode
 
-INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 STOPPED = 75  # EX_TEMPFAIL: the same command goes on
 DEFAULTS = Limits()
 SMALL_MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
@@ -40,71 +36,6 @@ SMALL_MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 def bench() -> None:
     """Measure models and ways of using them. Progress goes to standard error, the result to standard output."""
-
-
-@bench.command("run")
-@click.argument("task", type=click.Choice(["niah"]))
-@click.option("--model", default=DEFAULT_MODEL, help="Name or alias of a model card; its weights must be pulled.")
-@click.option("--tokens", type=click.IntRange(min=1), default=131_072, help="Length of a task, with prompt and answer.")
-@click.option("--tasks", type=click.IntRange(min=1), default=20, help="How many tasks.")
-@click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
-@click.option("--arm", type=click.Choice(ARMS), default="rlm", help="The whole runtime, or one bare completion.")
-@click.option(
-    "--grammar",
-    type=click.Choice([mode.value for mode in GrammarMode]),
-    default=DEFAULT_GRAMMAR.value,
-    help="What a turn is held to.",
-)
-@click.option("--window", type=int, default=None, help="Tokens of one request; the model's card bounds it.")
-@click.option("--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory.")
-@click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
-@click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
-@click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result and traces.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-def run_command(
-    task: str,
-    model: str,
-    tokens: int,
-    tasks: int,
-    seed: int,
-    arm: str,
-    grammar: str,
-    window: int | None,
-    kv_tokens: int | None,
-    max_turns: int,
-    max_seconds: float,
-    data: Path,
-    out: Path | None,
-    as_json: bool,
-) -> int:
-    """Run TASK and print score, cost and peak memory. Exit code 0 whatever the score, 130 after Ctrl-C."""
-    refuse_full(out)
-    settings = Settings(
-        task=task,
-        model=model,
-        arm=arm,
-        tokens=tokens,
-        tasks=tasks,
-        seed=seed,
-        data=data,
-        out=out,
-        window_tokens=window,
-        kv_tokens=kv_tokens,
-        limits=Limits(max_turns=max_turns, wall_s=max_seconds),
-        grammar=GrammarMode(grammar),
-        command=command_line(),
-    )
-    ended = run(settings, home(), say)
-    if out is not None:
-        write(ended.result, out)
-    if as_json:
-        click.echo(json.dumps(ended.result.as_object(), ensure_ascii=False))
-    for line in summary_lines(ended.result):
-        click.echo(line, err=as_json)
-    if ended.error is not None:
-        raise ended.error
-    return INTERRUPTED if ended.interrupted else 0
 
 
 @bench.command("engine")
@@ -286,6 +217,8 @@ def grammar_effect_command(
 
 for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command):
     bench.add_command(command)
+for command in (run_command, compare_command, report_command, mechanics_command):
+    bench.add_command(command)
 
 
 @bench.command("kills")
@@ -317,7 +250,7 @@ def hidden_command(requests: int, seed: int, out: Path | None) -> int:
     refuse_full(out)
     with TemporaryDirectory(prefix="rlm-hidden-") as folder:
         found = hidden.measure(Path(folder), requests, seed, say)
-    write_result(found.as_object(), out)
+    write_result(found.as_object(), out, provenance(command_line()))
     return 0 if all(pair.same_answer for pair in found.pairs) else 1
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 
-from bench.arms import Forgetful
+from bench.arms.rlm import Forgetful
 from rlm_local.calls.classify import SILENT
 from rlm_local.controller import Ports, run_node
 from rlm_local.documents import cite, join

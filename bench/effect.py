@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from bench.haystack import read_speeches, read_words
-from bench.niah import DOCUMENT_NAME, NiahTask, plan
 from bench.output import write_result
 from bench.provenance import Provenance
 from bench.rows import Row, run_task
+from bench.tasks.needles import plan
+from bench.tasks.task import Task
 from rlm_local.config import Home
 from rlm_local.events import Event, TurnTaken
 from rlm_local.limits import Limits
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime, open_runtime
 from rlm_local.trace import TraceWriter
-from rlm_local.types import Answer, Cell, Document, Final, FinalVar, GrammarMode, Request, Turn
+from rlm_local.types import Answer, Cell, Final, FinalVar, GrammarMode, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def table(arms: Sequence[Arm]) -> list[str]:
 async def _run_arm(
     runtime: Runtime,
     mode: GrammarMode,
-    tasks: Iterable[NiahTask],
+    tasks: Iterable[Task],
     limits: Limits,
     traces: Path | None,
     say: Callable[[str], None],
@@ -143,8 +144,8 @@ class _Asking:
         self._traces = traces
         self.turns: list[Turn] = []
 
-    async def answer(self, task: NiahTask) -> Answer:
-        request = Request(task.question, (Document(DOCUMENT_NAME, task.text),), self._limits, self._mode)
+    async def answer(self, task: Task) -> Answer:
+        request = task.request(self._limits, self._mode, typed=False)
         if self._traces is None:
             return await self._runtime.ask(request, _Turns(self.turns, None))
         with TraceWriter(self._traces / f"task-{task.index + 1:03}.jsonl") as writer:

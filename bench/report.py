@@ -11,6 +11,9 @@ from bench.memory import METHOD
 from bench.output import write_result
 from bench.provenance import Provenance
 from bench.rows import Outcome, Row
+from bench.spread import spread
+from bench.tasks.scoring import mean
+from rlm_local.limits import Limits
 from rlm_local.types import GrammarMode
 
 SHOWN_ANSWER_CHARS = 80
@@ -41,6 +44,11 @@ class Result:
     peak: PeakBytes | None  # None where the kernel does not tell
     rows: tuple[Row, ...]
     provenance: Provenance
+    limits: Limits = Limits()  # of each task, the same for every arm
+    typed: bool = False  # whether answers were held to the task's schema
+    profile: str = ""  # of the prompt; empty for an arm that has none
+    profile_sha256: str = ""
+    grammar_sha256: str = ""  # of an ordinary turn's; empty without one
 
     def as_object(self) -> dict[str, object]:
         """Return the result as `--json` prints it."""
@@ -51,7 +59,9 @@ class Result:
         rows = self.rows
         return {
             "done": len(rows),
+            "answered": sum(row.is_answered for row in rows),
             "right": _count(rows, Outcome.RIGHT),
+            "partly": _count(rows, Outcome.PARTLY),
             "wrong": _count(rows, Outcome.WRONG),
             "refused": _count(rows, Outcome.REFUSED),
             "failed": _count(rows, Outcome.FAILED),
@@ -65,7 +75,26 @@ class Result:
             "cached_tokens": sum(row.usage.cached_tokens for row in rows),
             "completion_tokens": sum(row.usage.completion_tokens for row in rows),
             "document_bytes": max((row.document_bytes for row in rows), default=0),
+            "floors": floors(rows),
+            "score_by_kind": {kind: mean(row.score for row in rows if row.kind == kind) for kind in kinds(rows)},
+            "labelled": sum(row.labelled for row in rows),
+            "labelled_right": sum(row.labelled_right for row in rows),
+            "spread": {
+                "total_tokens": spread([row.usage.total_tokens for row in rows]),
+                "subcalls": spread([row.subcalls for row in rows]),
+                "wall_s": spread([row.wall_s for row in rows]),
+            },
         }
+
+
+def floors(rows: Sequence[Row]) -> dict[str, float]:
+    """Return what answers without understanding would score, over the rows that have them."""
+    names = sorted({name for row in rows for name in row.floors})
+    return {name: mean(row.floors[name] for row in rows if name in row.floors) for name in names}
+
+
+def kinds(rows: Sequence[Row]) -> list[str]:
+    return sorted({row.kind for row in rows})
 
 
 def row_line(row: Row, of: int) -> str:
@@ -74,10 +103,10 @@ def row_line(row: Row, of: int) -> str:
     line = (
         f"task {row.number}/{of}  {row.outcome:7}  {row.wall_s:6.1f} s  turns {row.turns}  "
         f"tokens {usage.prompt_tokens} in ({usage.cached_tokens} cached), {usage.completion_tokens} out  "
-        f"sub-calls {row.subcalls}  depth {row.depth_percent} %"
+        f"sub-calls {row.subcalls}  {row.kind}"
     )
-    if row.outcome is Outcome.WRONG:
-        return f"{line}  {row.key}: wanted {row.gold}, got {_shortened(row.answer)!r}"
+    if row.outcome in (Outcome.WRONG, Outcome.PARTLY):
+        return f"{line}: {row.score:.2f}, wanted {_shortened(row.gold)!r}, got {_shortened(row.answer)!r}"
     return line if row.outcome is Outcome.RIGHT else f"{line}  {row.detail}"
 
 
@@ -88,12 +117,17 @@ def summary_lines(result: Result) -> list[str]:
     lines = [
         f"{result.task}, {result.arm}, grammar {result.grammar}, {result.model}, {result.tokens} tokens, "
         f"seed {result.seed}: "
-        f"{right} of {done} right" + ("" if done == result.tasks else f" (interrupted: {result.tasks} were asked for)"),
-        f"refused {total['refused']}, failed {total['failed']}, confirmed {total['confirmed']}; "
+        f"score {total['score']:.3f}, {right} of {done} right"
+        + ("" if done == result.tasks else f" (interrupted: {result.tasks} were asked for)"),
+        f"answered {total['answered']}, refused {total['refused']}, failed {total['failed']}, "
+        f"confirmed {total['confirmed']}; "
         f"median {total['median_s']:.1f} s, together {total['wall_s']:.0f} s",
         f"tokens {total['prompt_tokens']} in ({total['cached_tokens']} cached), {total['completion_tokens']} out; "
         f"turns {total['turns']}, sub-calls {total['subcalls']}",
+        *(f"floor, {name}: score {points:.3f}" for name, points in floors(result.rows).items()),
     ]
+    if total["labelled"]:
+        lines.append(f"items labelled right by sub-models: {total['labelled_right']} of {total['labelled']}")
     return [*lines, memory_line(result)] if done else lines
 
 
@@ -111,19 +145,22 @@ def markdown(result: Result) -> str:
     """Return the result as a page: how it was made, what came of it, every task."""
     facts = [
         *result.provenance.facts(),
-        ("grammar", result.grammar),
+        ("limits of a task", ", ".join(f"{name} {value}" for name, value in asdict(result.limits).items())),
+        ("answers held to a schema", "yes" if result.typed else "no"),
+        ("prompt profile", f"{result.profile}, sha256 {result.profile_sha256}" if result.profile else "none"),
+        ("grammar", f"{result.grammar}" + (f", sha256 {result.grammar_sha256}" if result.grammar_sha256 else "")),
         ("window", f"{result.window_tokens} tokens"),
         ("weights", f"sha256 {result.weights_sha256}"),
         *((name, f"sha256 {digest}") for name, digest in result.data_sha256.items()),
     ]
-    head = "| task | outcome | s | turns | in | cached | out | sub-calls | depth | answer |"
+    head = "| task | kind | outcome | score | s | turns | in | cached | out | sub-calls | answer |"
     table = [head, "|" + " --- |" * head.count("| ")]
     for row in result.rows:
         usage = row.usage
         cells = (
-            *(row.number, row.outcome, f"{row.wall_s:.1f}", row.turns),
+            *(row.number, row.kind, row.outcome, f"{row.score:.2f}", f"{row.wall_s:.1f}", row.turns),
             *(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, row.subcalls),
-            *(f"{row.depth_percent} %", _cell(row.answer or row.detail)),
+            _cell(row.answer or row.detail),
         )
         table.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     return "\n".join(

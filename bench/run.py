@@ -1,24 +1,32 @@
-"""`python -m bench run`: one model, one arm, K tasks of one kind, one result."""
+"""`python -m bench run`: one model, one arm, K tasks of one family, one result; what was cut off goes on."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import signal
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from bench.arms import BaseArm, RlmArm
-from bench.haystack import read_speeches, read_words
+from bench.arms.build import RLM_ARMS, build_arm, profile_sha256
 from bench.memory import PeakMemory
-from bench.niah import plan
 from bench.provenance import provenance
 from bench.report import PeakBytes, Result, row_line
-from bench.rows import Arm, Row, run_tasks
+from bench.rows import Row, read_row, row_object, run_tasks
+from bench.tasks.families import FAMILIES
+from bench.tasks.task import Sources
 from rlm_local.config import Home
+from rlm_local.errors import ConfigError
+from rlm_local.grammar import TurnState, turn_grammar
 from rlm_local.limits import Limits
-from rlm_local.runtime import open_runtime
+from rlm_local.runtime import Runtime, open_runtime
 from rlm_local.types import GrammarMode
+
+SETTINGS = "settings.json"
+ROWS = "rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,12 @@ class Settings:
     limits: Limits
     grammar: GrammarMode
     command: str
+    typed: bool = False  # answers are held to the task's schema
+
+    def kept(self) -> dict[str, object]:
+        """Return what the rows of a folder have in common; more tasks may be asked for later."""
+        asked = asdict(self)
+        return {name: value for name, value in asked.items() if name not in ("out", "data", "command", "tasks")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,45 @@ class Ended:
     result: Result
     interrupted: bool
     error: Exception | None = None  # what ended the run before its last task, to be raised once the result is told
+
+
+class Kept:
+    """The rows of a run in a folder, a file each, so that a run that was cut off goes on behind the last of them."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError when the folder holds a run of other settings, or what is no run."""
+        self.rows: list[Row] = []
+        self._folder = settings.out
+        if settings.out is None:
+            return
+        path, asked = settings.out / SETTINGS, json.dumps(settings.kept(), indent=1, sort_keys=True) + "\n"
+        if path.exists():
+            if path.read_text(encoding="utf-8") != asked:
+                raise ConfigError(
+                    f"{settings.out} holds a run with other settings; a result is never written over another",
+                    hint=f"name a new folder, or ask for what {path} says",
+                )
+            found = sorted((settings.out / ROWS).glob("*.json"))
+            self.rows = [row for file in found if (row := read_row(file.read_text("utf-8"))).number <= settings.tasks]
+        elif settings.out.is_dir() and any(settings.out.iterdir()):
+            raise ConfigError(
+                f"{settings.out} is not empty; a result is never written over another", hint="name a new folder"
+            )
+        (settings.out / ROWS).mkdir(parents=True, exist_ok=True)
+        _write_whole(path, asked)
+
+    def keep(self, row: Row) -> None:
+        self.rows.append(row)
+        if self._folder is not None:
+            text = json.dumps(row_object(row), indent=1, ensure_ascii=False) + "\n"
+            _write_whole(self._folder / ROWS / f"{row.number:05}.json", text)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all, also after kill -9."""
+    beside = path.with_suffix(".part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
 
 
 def run(settings: Settings, home: Home, say: Callable[[str], None]) -> Ended:
@@ -75,7 +128,8 @@ def run_to_end(bench: Bench) -> Ended:
     if bench.result is None:
         raise AssertionError("a run that ended without an error has a result")
     peak = PeakBytes(memory.sampled_bytes, memory.bound_bytes) if PeakMemory.can_measure() else None
-    return Ended(replace(bench.result, rows=tuple(bench.rows), peak=peak), interrupted, failure)
+    rows = tuple(sorted(bench.rows, key=lambda row: row.number))
+    return Ended(replace(bench.result, rows=rows, peak=peak), interrupted, failure)
 
 
 def end_like_ctrl_c(signum: signal.Signals) -> None:
@@ -92,41 +146,76 @@ class Bench:
         self._settings = settings
         self._home = home
         self._say = say
-        self.rows: list[Row] = []
+        self._kept = Kept(settings)
+        self._done_here = 0
+        self._began = time.monotonic()
         self.result: Result | None = None
+
+    @property
+    def rows(self) -> list[Row]:
+        return self._kept.rows
 
     async def go(self) -> None:
         end_like_ctrl_c(signal.SIGTERM)
         settings = self._settings
-        haystack, words = read_speeches(settings.data), read_words(settings.data)
         self._say(f"starting {settings.model}")
         async with open_runtime(
             settings.model, self._home, window_tokens=settings.window_tokens, kv_tokens=settings.kv_tokens
         ) as runtime:
-            window = runtime.engine.info.window_tokens
-            self._say(f"counting {settings.tokens} tokens of {haystack.name}")
-            tasks = await plan(haystack, words, settings.tokens, settings.seed, runtime.engine.count_tokens)
-            self.result = Result(
-                task=settings.task,
-                arm=settings.arm,
-                grammar=settings.grammar if settings.arm == "rlm" else GrammarMode.OFF,
-                model=runtime.card.name,
-                tokens=settings.tokens,
-                tasks=settings.tasks,
-                seed=settings.seed,
-                window_tokens=window,
-                weights_sha256=runtime.weights_sha256,
-                data_sha256={haystack.name: haystack.sha256, "ruler word lists": words.sha256},
-                peak=None,
-                rows=(),
-                provenance=provenance(settings.command),
-            )
+            self._say(f"preparing {settings.task} at {settings.tokens} tokens")
+            sources = Sources(settings.data)
+            family = FAMILIES[settings.task]
+            make = await family.plan(sources, settings.tokens, settings.seed, runtime.engine.count_tokens)
+            self.result = blank_result(settings, runtime, sources)
             traces = settings.out / "traces" if settings.out else None
-            arm: Arm = BaseArm(runtime.engine)
-            if settings.arm == "rlm":
-                arm = RlmArm(runtime, settings.limits, traces, grammar=settings.grammar)
-            await run_tasks(tasks.tasks(settings.tasks), arm, self._keep)
+            arm = build_arm(
+                settings.arm, runtime, settings.limits, traces, grammar=settings.grammar, typed=settings.typed
+            )
+            done = {row.number for row in self.rows}
+            if done:
+                self._say(f"{len(done)} of {settings.tasks} tasks are done already")
+            self._began = time.monotonic()
+            await run_tasks((make(at) for at in range(settings.tasks) if at + 1 not in done), arm, self._keep)
 
     def _keep(self, row: Row) -> None:
-        self.rows.append(row)
-        self._say(row_line(row, self._settings.tasks))
+        self._kept.keep(row)
+        self._done_here += 1
+        left = self._settings.tasks - len(self.rows)
+        left_s = left * (time.monotonic() - self._began) / self._done_here
+        told = f"  about {duration(left_s)} left" if left else ""
+        self._say(row_line(row, self._settings.tasks) + told)
+
+
+def blank_result(settings: Settings, runtime: Runtime, sources: Sources) -> Result:
+    """Return the result of a run before its first task."""
+    is_rlm = settings.arm in RLM_ARMS
+    grammar = settings.grammar if is_rlm else GrammarMode.OFF
+    info = runtime.engine.info
+    language = turn_grammar(TurnState.OPEN, info.grammar_dialect, grammar) or ""
+    return Result(
+        task=settings.task,
+        arm=settings.arm,
+        grammar=grammar,
+        model=runtime.card.name,
+        tokens=settings.tokens,
+        tasks=settings.tasks,
+        seed=settings.seed,
+        window_tokens=info.window_tokens,
+        weights_sha256=runtime.weights_sha256,
+        data_sha256=dict(sources.sha256),
+        peak=None,
+        rows=(),
+        provenance=provenance(settings.command),
+        limits=settings.limits,
+        typed=settings.typed,
+        profile=runtime.profile.name if is_rlm else "",
+        profile_sha256=profile_sha256(settings.arm, runtime),
+        grammar_sha256=hashlib.sha256(language.encode()).hexdigest() if language else "",
+    )
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5_400 else f"{seconds / 3_600:.1f} h"

@@ -5,17 +5,16 @@ from dataclasses import replace
 
 import pytest
 
-from bench.arms import BaseArm
-from bench.niah import ANSWER_TOKENS, Needle, NiahTask
 from bench.provenance import Provenance
 from bench.report import PeakBytes, Result, markdown, row_line, summary_lines
-from bench.rows import Outcome, Row, run_task, run_tasks
+from bench.rows import Outcome, Row, read_row, row_object, run_task, run_tasks
+from bench.tasks.scoring import count, string_match_all
+from bench.tasks.task import Task
 from rlm_local.errors import ConfigError, EngineUnavailable
-from rlm_local.testing import ScriptedEngine
-from rlm_local.types import Answer, GrammarMode, StopReason, Usage
+from rlm_local.types import Answer, Document, GrammarMode, StopReason, Usage
 
-NEEDLE = Needle("calm-fox", "1234567", 50)
-TASK = NiahTask(0, NEEDLE, f"It rained. {NEEDLE.sentence} It stopped.", tokens=300)
+TEXT = "It rained. The number is 1234567. It stopped."
+TASK = Task("niah", 0, "needle", (Document("a.txt", TEXT),), "What is the number?", "1234567", string_match_all)
 
 
 class ScriptedArm:
@@ -24,7 +23,7 @@ class ScriptedArm:
     def __init__(self, *answers: Answer | Exception) -> None:
         self._answers = list(answers)
 
-    async def answer(self, task: NiahTask) -> Answer:
+    async def answer(self, task: Task) -> Answer:
         answer = self._answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -83,31 +82,21 @@ async def test_a_mistake_in_the_settings_ends_the_run() -> None:
         await run_task(TASK, ScriptedArm(ConfigError("no such thing")))
 
 
-async def test_the_base_arm_asks_once_with_the_whole_text_and_the_question() -> None:
-    engine = ScriptedEngine([" 1234567."])
-    row = await run_task(TASK, BaseArm(engine))
-    (completion,) = engine.completions
-    assert completion.messages[0].content == TASK.direct_prompt
-    assert completion.max_tokens == ANSWER_TOKENS
-    assert (row.outcome, row.turns, row.confirmed) == (Outcome.RIGHT, 1, False)
+async def test_points_between_are_told_apart() -> None:
+    counted = replace(TASK, gold=5, scorer=count, floors={"always 4": 4, "nothing": None})
+    row = await run_task(counted, ScriptedArm(answer(6)))
+    assert (row.outcome, row.score) == (Outcome.PARTLY, 0.75)
+    assert row.floors == {"always 4": 0.75, "nothing": 0.0}
 
 
-async def test_the_base_arm_refuses_a_task_above_the_window_with_both_numbers() -> None:
-    engine = ScriptedEngine(["never said"], window_tokens=256)
-    row = await run_task(TASK, BaseArm(engine))
-    assert (row.outcome, row.score) == (Outcome.REFUSED, 0.0)
-    assert row.detail == "the task has 300 tokens with its answer, the window 256"
-    assert engine.completions == []
+async def test_a_row_comes_back_from_its_file() -> None:
+    row = await run_task(TASK, ScriptedArm(answer("1234567")))
+    assert read_row(json.dumps(row_object(row))) == row
 
 
-def test_a_direct_prompt_is_rulers() -> None:
-    assert TASK.direct_prompt == (
-        "A special magic number is hidden within the following text. Make sure to memorize it. I will quiz you "
-        "about the number afterwards.\n"
-        "It rained. One of the special magic numbers for calm-fox is: 1234567. It stopped.\n"
-        "What is the special magic number for calm-fox mentioned in the provided text? "
-        "The special magic number for calm-fox mentioned in the provided text is"
-    )
+def test_a_file_that_is_no_row_is_a_mistake_that_is_told() -> None:
+    with pytest.raises(ConfigError, match="a kept row cannot be read: KeyError"):
+        read_row("{}")
 
 
 async def test_a_result_sums_its_rows_and_is_plain_json() -> None:
@@ -117,8 +106,8 @@ async def test_a_result_sums_its_rows_and_is_plain_json() -> None:
     total = json.loads(json.dumps(made.as_object()))["summary"]
     assert (total["right"], total["wrong"], total["score"]) == (1, 1, 0.5)
     assert (total["prompt_tokens"], total["cached_tokens"], total["completion_tokens"]) == (200, 120, 10)
-    assert total["document_bytes"] == len(TASK.text)
-    assert "1 of 2 right" in summary_lines(made)[0]
+    assert total["document_bytes"] == len(TEXT)
+    assert "score 0.500, 1 of 2 right" in summary_lines(made)[0]
     assert "3.0 MiB sampled, at most 4.0 MiB" in markdown(made)
 
 
@@ -131,7 +120,7 @@ async def test_an_interrupted_run_says_how_much_was_asked_for() -> None:
 async def test_a_wrong_row_shows_what_was_wanted_and_what_came() -> None:
     row = await run_task(TASK, ScriptedArm(answer("7654321")))
     assert row_line(row, 20).startswith("task 1/20  wrong")
-    assert row_line(row, 20).endswith("calm-fox: wanted 1234567, got '7654321'")
+    assert row_line(row, 20).endswith("needle: 0.00, wanted '1234567', got '7654321'")
 
 
 async def test_a_bar_in_an_answer_does_not_break_the_table() -> None:
