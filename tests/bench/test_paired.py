@@ -8,7 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from click.testing import CliRunner
 
+from bench.__main__ import bench
 from bench.compare import Finished, compare_runs, comparison_line, read_run
 from bench.pages import html, markdown, write_report
 from bench.paired import EXACT_UP_TO, _share_at_most, bootstrap, compare, mcnemar, wilcoxon
@@ -127,6 +129,19 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "result.json").write_text(json.dumps({"arm": "rlm", "rows": [{"number": 1}]}), encoding="utf-8")
     with pytest.raises(ConfigError, match="before its tasks had digests"):
         read_run(tmp_path)
+
+
+def test_the_commands_compare_and_report(tmp_path: Path) -> None:
+    for run in (DIRECT, RLM):
+        (tmp_path / run.name).mkdir()
+        (tmp_path / run.name / "result.json").write_text(json.dumps(run.result), encoding="utf-8")
+    folders = [str(tmp_path / run.name) for run in (DIRECT, RLM)]
+    compared = CliRunner().invoke(bench, ["compare", *folders, "--json"])
+    assert compared.exit_code == 0, compared.output
+    assert json.loads(compared.output)["better"] == 2
+    reported = CliRunner().invoke(bench, ["report", *folders, "--out", str(tmp_path / "report")])
+    assert reported.exit_code == 0, reported.output
+    assert (tmp_path / "report/report.md").read_text(encoding="utf-8") == markdown([DIRECT, RLM])
 
 
 def test_a_report_has_every_arm_its_floor_and_the_comparison() -> None:
