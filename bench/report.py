@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.memory import METHOD
 from bench.output import write_result
@@ -49,6 +50,7 @@ class Result:
     profile: str = ""  # of the prompt; empty for an arm that has none
     profile_sha256: str = ""
     grammar_sha256: str = ""  # of an ordinary turn's; empty without one
+    earlier: tuple[dict[str, Any], ...] = ()  # provenance of the commands that made rows before this one went on
 
     def as_object(self) -> dict[str, object]:
         """Return the result as `--json` prints it."""
@@ -145,6 +147,7 @@ def markdown(result: Result) -> str:
     """Return the result as a page: how it was made, what came of it, every task."""
     facts = [
         *result.provenance.facts(),
+        *((f"went on from {one['began']}", f"commit {one['commit']}, `{one['command']}`") for one in result.earlier),
         ("limits of a task", ", ".join(f"{name} {value}" for name, value in asdict(result.limits).items())),
         ("answers held to a schema", "yes" if result.typed else "no"),
         ("prompt profile", f"{result.profile}, sha256 {result.profile_sha256}" if result.profile else "none"),

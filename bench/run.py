@@ -10,10 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.arms.build import RLM_ARMS, build_arm, profile_sha256
 from bench.memory import PeakMemory
-from bench.provenance import provenance
+from bench.provenance import Provenance, provenance
 from bench.report import PeakBytes, Result, row_line
 from bench.rows import Row, read_row, row_object, run_tasks
 from bench.tasks.families import FAMILIES
@@ -27,6 +28,7 @@ from rlm_local.types import GrammarMode
 
 SETTINGS = "settings.json"
 ROWS = "rows"
+MADE = "made.json"  # the provenance of every command that has added to the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Kept:
     def __init__(self, settings: Settings) -> None:
         """Raises ConfigError when the folder holds a run of other settings, or what is no run."""
         self.rows: list[Row] = []
+        self.made: list[dict[str, Any]] = []
         self._folder = settings.out
         if settings.out is None:
             return
@@ -79,12 +82,21 @@ class Kept:
                 )
             found = sorted((settings.out / ROWS).glob("*.json"))
             self.rows = [row for file in found if (row := read_row(file.read_text("utf-8"))).number <= settings.tasks]
+            self.made = json.loads((settings.out / MADE).read_text("utf-8")) if (settings.out / MADE).exists() else []
         elif settings.out.is_dir() and any(settings.out.iterdir()):
             raise ConfigError(
                 f"{settings.out} is not empty; a result is never written over another", hint="name a new folder"
             )
         (settings.out / ROWS).mkdir(parents=True, exist_ok=True)
         _write_whole(path, asked)
+
+    def go_on(self, made: Provenance) -> tuple[dict[str, Any], ...]:
+        """Note the command that adds to the rows from now on, and return those before it that have added some."""
+        earlier = tuple(self.made) if self.rows else ()
+        self.made = [*earlier, asdict(made)]
+        if self._folder is not None:
+            _write_whole(self._folder / MADE, json.dumps(self.made, indent=1) + "\n")
+        return earlier
 
     def keep(self, row: Row) -> None:
         self.rows.append(row)
@@ -166,7 +178,8 @@ class Bench:
             sources = Sources(settings.data)
             family = FAMILIES[settings.task]
             make = await family.plan(sources, settings.tokens, settings.seed, runtime.engine.count_tokens)
-            self.result = blank_result(settings, runtime, sources)
+            blank = blank_result(settings, runtime, sources)
+            self.result = replace(blank, earlier=self._kept.go_on(blank.provenance))
             traces = settings.out / "traces" if settings.out else None
             arm = build_arm(
                 settings.arm, runtime, settings.limits, traces, grammar=settings.grammar, typed=settings.typed

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench.provenance import Provenance
-from bench.report import Result
+from bench.report import Result, markdown
 from bench.rows import run_tasks
 from bench.run import ROWS, Bench, Ended, Settings, run_to_end
 from bench.tasks.scoring import string_match_all
@@ -36,7 +36,8 @@ class ScriptedBench(Bench):
         self._error = error
 
     async def go(self) -> None:
-        self.result = Result("niah", "rlm", GrammarMode.PYTHON, "m", 300, 3, 1, 8_192, "2" * 64, {}, None, (), MADE)
+        blank = Result("niah", "rlm", GrammarMode.PYTHON, "m", 300, 3, 1, 8_192, "2" * 64, {}, None, (), MADE)
+        self.result = replace(blank, earlier=self._kept.go_on(MADE))
         done = {row.number for row in self.rows}
         await run_tasks([replace(TASK, index=at) for at in range(3) if at + 1 not in done], self, self._keep)
 
@@ -76,6 +77,10 @@ def test_a_run_that_was_cut_off_goes_on_behind_its_last_task(tmp_path: Path) -> 
     assert [row.number for row in first.result.rows] == [1]
     assert [row.number for row in whole.result.rows] == [1, 2, 3]
     assert whole.result.rows[0] == first.result.rows[0]
+    assert [one["commit"] for one in whole.result.earlier] == [MADE.commit]
+    assert "| went on from 2026-01-01T00:00:00+00:00 | commit abc, `python -m bench run niah` |" in markdown(
+        whole.result
+    )
     assert (tmp_path / "run" / ROWS / "00001.json").stat().st_mtime_ns == kept
 
 
