@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.tasks.task import Task
 from rlm_local.limits import Limits
-from rlm_local.ports import Engine
+from rlm_local.ports import CallCancelled, Engine
 from rlm_local.types import (
     Answer,
     Completion,
@@ -76,7 +76,9 @@ class Spender:
         )
         try:
             reply = await asyncio.wait_for(self._engine.complete(completion), left_s)
-        except TimeoutError:
+        except TimeoutError as error:
+            if isinstance(error.__cause__, CallCancelled):  # where the engine says what was spent until then
+                self.usage += error.__cause__.usage
             raise LimitReachedError(StopReason.TIME_LIMIT) from None
         self.usage += reply.usage
         self.turns += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,9 +20,10 @@ from bench.tasks.scoring import string_match_all
 from bench.tasks.task import Task
 from rlm_local.events import PageDone
 from rlm_local.limits import Limits
+from rlm_local.ports import CallCancelled
 from rlm_local.prompts import load_profile
 from rlm_local.testing import AnsweringEngine, ScriptedEngine
-from rlm_local.types import CallForm, CallKind, Completion, Document, Page, Sampling, StopReason, Usage
+from rlm_local.types import CallForm, CallKind, Completion, Document, Page, Reply, Sampling, StopReason, Usage
 
 LIMITS = Limits(turn_tokens=100, subcall_tokens=50, answer_tokens=50)
 FILLER = "The grass is green and the sky is blue. " * 100  # 4,000 characters, 1,000 tokens of the scripted tokenizer
@@ -141,6 +143,23 @@ async def test_the_summary_agent_answers_from_what_it_has_when_its_tokens_are_sp
     assert answer.value == "no number"
     assert answer.usage.total_tokens <= 2_000
     assert not answer.reason.startswith("notes of 100")
+
+
+class EndlessEngine(ScriptedEngine):
+    """Never ends a reply, and says what was spent when it is cancelled."""
+
+    async def complete(self, completion: Completion) -> Reply:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise CallCancelled(Usage(700, 0, 3)) from None
+        raise AssertionError("nobody sets the event")
+
+
+async def test_what_a_reply_has_cost_that_came_too_late_is_counted() -> None:
+    arm = PlainArm(Reading.NOTHING, EndlessEngine([]), replace(LIMITS, wall_s=0.2), Sampling())
+    answer = await arm.answer(TASK)
+    assert (answer.value, answer.stop, answer.usage) == (None, StopReason.TIME_LIMIT, Usage(700, 0, 3))
 
 
 # --- CodeAct ------------------------------------------------------------------------------------------------
