@@ -251,6 +251,7 @@ def hidden_command(requests: int, seed: int, out: Path | None) -> int:
     with TemporaryDirectory(prefix="rlm-hidden-") as folder:
         found = hidden.measure(Path(folder), requests, seed, say)
     write_result(found.as_object(), out, provenance(command_line()))
+    click.echo(as_json(found.as_object()))
     return 0 if all(pair.same_answer for pair in found.pairs) else 1
 
 
