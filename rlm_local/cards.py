@@ -84,6 +84,7 @@ class Weights:
     parts: tuple[PartPackages, ...] = ()
     shard_index: str | None = None  # a file of `files` that names further .safetensors files
     chat_template: str = CHAT_TEMPLATE_FROM_WEIGHTS
+    base: str | None = None  # these files are a LoRA adapter over the weights of the card of this name
 
     @property
     def bytes(self) -> int | None:
@@ -136,6 +137,7 @@ def load_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
             card_by_name[card.name] = card
     cards = tuple(card_by_name[name] for name in sorted(card_by_name))
     _check_names_are_unique(cards)
+    _check_bases(cards)
     return cards
 
 
@@ -223,7 +225,10 @@ def _read_weights(table: StrictTable | None, engine: EngineKind) -> Weights | No
         files=tuple(_read_file(row) for row in table.tables("files", required=True)),
         parts=tuple(_read_parts(row) for row in table.tables("parts", required=False)),
         shard_index=table.optional_text("shard_index", _FILE),
+        base=table.optional_text("base", _NAME),
     )
+    if weights.base is not None and engine is not EngineKind.VLLM:
+        raise table.fail("base", "makes these files an adapter, which is served by vLLM only")
     template = table.optional_text("chat_template")
     table.finish()
     if template not in (None, CHAT_TEMPLATE_FROM_WEIGHTS):
@@ -277,3 +282,12 @@ def _check_names_are_unique(cards: tuple[Card, ...]) -> None:
         for key in (card.name, *card.aliases):
             if (other := card_by_key.setdefault(key, card)) is not card:
                 raise ConfigError(f"{card.origin}: {key!r} already names the model of {other.origin}")
+
+
+def _check_bases(cards: tuple[Card, ...]) -> None:
+    whole = {card.name for card in cards if card.vllm is not None and card.vllm.base is None}
+    for card in cards:
+        if card.vllm is not None and card.vllm.base is not None and card.vllm.base not in whole:
+            raise ConfigError(
+                f"{card.origin}: base is {card.vllm.base!r}, but no card of that name has whole [vllm] weights"
+            )

@@ -178,6 +178,7 @@ class Plan:
     log: Path | None = None  # for the words of the engine's process
     packages: Packages = NO_PACKAGES
     engine: EngineChoice = LLAMA
+    adapter: Path | None = None  # over the weights
 
 
 def profile_of(card: Card, packages: Packages = NO_PACKAGES) -> Profile:
@@ -221,18 +222,26 @@ def plan_runtime(
             f"a window of {window} tokens is not possible with {card.name}; "
             f"it takes {MIN_WINDOW_TOKENS}..{card.context_tokens}"
         )
-    weights, digest = (None, "") if engine.is_attached else _stored(card, engine, Store(home))
+    weights, adapter, digest = (None, None, "") if engine.is_attached else _stored(card, engine, Store(home))
     if needs_jail:
         nsjail_binary()
     cells = configured_kv_tokens() if kv_tokens is None else kv_tokens
     profile = profile_of(card, packages)
-    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log(), packages, engine)
+    return Plan(card, profile, window, weights, digest, home.runtime, cells, engine_log(), packages, engine, adapter)
 
 
-def _stored(card: Card, engine: EngineChoice, store: Store) -> tuple[Path, str]:
-    """Return the weights and the hash that names them. Raises StoreError; where only GPUs would do, with the ways."""
+def _stored(card: Card, engine: EngineChoice, store: Store) -> tuple[Path, Path | None, str]:
+    """Return the weights, an adapter over them or None, and the hash that names both.
+
+    Raises StoreError; where only GPUs would do, with the ways of a CPU.
+    """
     try:
-        return store.path(card, engine.kind), store.sha256(card, engine.kind)
+        path, digest = store.path(card, engine.kind), store.sha256(card, engine.kind)
+        if (base := card.weights(engine.kind).base) is None:
+            return path, None, digest
+        under = find_card(base, load_cards())
+        both = f"{store.sha256(under, engine.kind)} {digest}"
+        return store.path(under, engine.kind), path, text_sha256(both)
     except StoreError as error:
         if card.vllm is None or installed_gpus():
             raise
@@ -256,6 +265,7 @@ async def start_runtime(plan: Plan, *, runs: int | None = None) -> AsyncIterator
             plan.engine,
             plan.card,
             plan.weights,
+            adapter=plan.adapter,
             window_tokens=plan.window_tokens,
             kv_tokens=plan.kv_tokens,
             runtime_dir=plan.sockets,

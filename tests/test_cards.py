@@ -78,6 +78,8 @@ def test_the_issues_models_have_cards_for_their_engines() -> None:
         "qwen2.5-coder-1.5b": ["llama"],
         "qwen3-coder": ["llama", "vllm"],
         "qwen3-coder-480b": ["llama", "vllm"],
+        "qwen3-30b-a3b": ["vllm"],
+        "rlm-qwen3-30b-a3b": ["vllm"],
         "smollm2-135m": ["llama"],
     }
     assert DEFAULT_MODEL in engines
@@ -228,3 +230,22 @@ def test_a_shard_index_may_name_plain_safetensors_files_only() -> None:
             shard_names({"weight_map": {"a": name}}, "index")
     with pytest.raises(ConfigError, match="names no file"):
         shard_names({}, "index")
+
+
+ADAPTER = CARD.replace('"toy"', '"turned"').replace('"toy-1b"', "").replace("[llama]", '[vllm]\nbase = "toy"')
+ADAPTER = ADAPTER.replace("[[llama.files]]", "[[vllm.files]]")
+
+
+def test_an_adapter_names_the_card_whose_weights_are_under_it(tmp_path: Path) -> None:
+    write(tmp_path / "models", CARD.replace("llama", "vllm"))
+    write(tmp_path / "models", ADAPTER, "turned")
+    adapter = find_card("turned", load_cards(environ(tmp_path))).weights(EngineKind.VLLM)
+    assert (adapter.base, adapter.files[0].name) == ("toy", "toy.gguf")
+
+
+def test_an_adapter_over_nothing_and_one_for_llama_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "models", ADAPTER, "turned")
+    with pytest.raises(ConfigError, match="base is 'toy', but no card of that name has whole"):
+        load_cards(environ(tmp_path))
+    with pytest.raises(ConfigError, match="served by vLLM only"):
+        read_card(write(tmp_path, CARD.replace("[llama]", '[llama]\nbase = "other"')))

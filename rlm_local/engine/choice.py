@@ -43,6 +43,7 @@ async def open_engine(
     card: Card,
     weights: Path | None,
     *,
+    adapter: Path | None = None,
     window_tokens: int,
     kv_tokens: int | None,
     runtime_dir: Path,
@@ -65,7 +66,9 @@ async def open_engine(
     assert weights is not None  # only a server that runs already has its own
     if choice.vllm is not None:
         require_fit(weights, card.name, window_tokens=window_tokens, gpus=installed_gpus(), settings=choice.vllm)
-        async with launch_vllm(VllmLaunch(choice.vllm, weights, card.name, window_tokens, runtime_dir, log)) as engine:
+        async with launch_vllm(
+            VllmLaunch(choice.vllm, weights, card.name, window_tokens, runtime_dir, log, adapter)
+        ) as engine:
             yield engine
         return
     async with launch_llama(
