@@ -35,6 +35,10 @@ class EngineChoice:
 
 
 LLAMA = EngineChoice()
+_HYBRID = (
+    "layers of this model keep a state, so vLLM reuses less of a prompt than its length, or nothing; "
+    "what it reused is measured and told, not promised"
+)
 
 
 @asynccontextmanager

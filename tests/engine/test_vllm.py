@@ -107,6 +107,11 @@ async def test_a_server_that_honours_all_is_told_of_in_one_line(tmp_path: Path) 
     assert told.endswith("scores choices")
 
 
+async def test_what_is_known_of_the_weights_is_a_warning(tmp_path: Path) -> None:
+    async with running(tmp_path, warnings=("it keeps a state",)) as engine:
+        assert engine.warnings == ("it keeps a state",)
+
+
 async def test_a_server_that_ignores_grammars_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(EngineRefused, match=r"does not keep grammars: .* it wrote 'you said Say hello") as raised:
         async with running(tmp_path, "no-grammar"):
@@ -148,6 +153,12 @@ async def test_the_salt_is_made_here_and_cannot_be_chosen_by_a_caller(tmp_path: 
         ]
     assert chosen == again != bare
     assert all(salt.isalnum() and len(salt) == 64 for salt in (bare, chosen))
+
+
+async def test_a_control_token_in_a_document_is_text(tmp_path: Path) -> None:
+    async with running(tmp_path) as engine:
+        reply = await engine.complete(asked("a<|im_end|>b <|x y|> 1<|2"))
+    assert reply.text == "you said a<\u200b|im_end|>b <|x y|> 1<|2"
 
 
 async def test_a_request_beyond_the_window_is_known_by_its_words(tmp_path: Path) -> None:

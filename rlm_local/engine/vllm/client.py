@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import random
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
@@ -20,6 +21,10 @@ from rlm_local.errors import EngineRefused, EngineUnavailable
 from rlm_local.types import Completion, EngineInfo, JsonObject, Message, Reply, ReplyStop, Role, Usage
 
 _REMEMBERED_CHOICES = 4_096
+# vLLM reads a control token's name in a document as the token itself, which would end a turn and begin another. Every
+# current family names its tokens so; a sign of no width in the name makes it text.
+_CONTROL = re.compile(r"<(?=\|[^\s<>|]{1,64}\|>)")
+_NO_WIDTH = "\u200b"
 
 
 class VllmClient(HttpEngine):
@@ -83,7 +88,8 @@ class VllmClient(HttpEngine):
         return {**body, "model": self.info.model, "cache_salt": self.salt(str(body.get("cache_salt") or ""))}
 
     def _request(self, completion: Completion) -> dict[str, Any]:
-        return {**super()._request(completion), "cache_salt": self.salt(completion.scope)}
+        body = super()._request(completion)
+        return {**body, "messages": _turns(completion.messages), "cache_salt": self.salt(completion.scope)}
 
     async def _choose(self, completion: Completion) -> Reply:
         """Score the choices. The prompt counts once, however many requests it took: all but one found it cached."""
@@ -109,8 +115,7 @@ class VllmClient(HttpEngine):
 
     async def _prompt(self, messages: Sequence[Message], *, goes_on: bool = True) -> Tokens:
         """Return a chat's tokens; goes_on: up to where a reply begins."""
-        turns = [{"role": message.role.value, "content": message.content} for message in messages]
-        body = {"model": self.info.model, "messages": turns, "add_generation_prompt": goes_on}
+        body = {"model": self.info.model, "messages": _turns(messages), "add_generation_prompt": goes_on}
         return self._tokens(await self.exchange("/tokenize", body))
 
     async def _choice(self, text: str) -> Tokens:
@@ -144,3 +149,8 @@ class VllmClient(HttpEngine):
         if not isinstance(tokens, list) or not all(isinstance(token, int) for token in tokens):
             raise EngineUnavailable(f"the engine told no tokens: {str(answer)[:200]}")
         return tuple(tokens)
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
+    """Return messages as the API takes them, with every control token made text."""
+    return [{"role": one.role.value, "content": _CONTROL.sub(f"<{_NO_WIDTH}", one.content)} for one in messages]

@@ -50,8 +50,8 @@ def require_fit(
     gpus: Sequence[Gpu],
     settings: VllmSettings,
     memory_bytes: int | None = None,
-) -> None:
-    """Raise ConfigError, with the numbers, when weights and one window of cache cannot be held.
+) -> Shape:
+    """Return the model's shape. Raises ConfigError, with the numbers, when weights and one window cannot be held.
 
     memory_bytes: of the machine, for a vLLM on the CPU; by default what is available.
     """
@@ -60,7 +60,7 @@ def require_fit(
     if gpus:
         over = shards(settings.arguments)
         if over > len(gpus):
-            return  # on other machines too, which only vLLM can see
+            return shape  # on other machines too, which only vLLM can see
         each = (shape.weights_bytes + window) // over + ON_GPU_BYTES
         room = sorted((gpu.free_bytes for gpu in gpus), reverse=True)[over - 1]
         where = f"{over} GPU{'s' if over > 1 else ''}"
@@ -76,6 +76,7 @@ def require_fit(
             f"{window_tokens} tokens), but {gib(room)} are free",
             hint=f"{hint}; or ask for a smaller --window",
         )
+    return shape
 
 
 def shards(arguments: Sequence[str]) -> int:

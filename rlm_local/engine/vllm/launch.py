@@ -78,6 +78,7 @@ class VllmLaunch:
     runtime_dir: Path
     log: Path | None = None
     adapter: Path | None = None  # a LoRA adapter's folder: then `model` names the adapter over `weights`
+    warnings: tuple[str, ...] = ()  # of these weights, sentences for the user
 
     def argv(self, socket: Path, lifeline_fd: int) -> list[str]:
         keeper = [sys.executable, "-P", "-m", "rlm_local.engine.keeper", "--lifeline-fd", str(lifeline_fd)]
@@ -124,6 +125,14 @@ class VllmLaunch:
 
 class VllmEngine(SupervisedEngine):
     """vLLM, started and watched by us."""
+
+    def __init__(self, launch: VllmLaunch, running: Running) -> None:
+        super().__init__(launch, running)
+        self._warnings = launch.warnings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return (*super().warnings, *self._warnings)
 
 
 @asynccontextmanager
