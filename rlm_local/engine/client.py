@@ -24,13 +24,10 @@ _TIMEOUT = httpx.Timeout(None, connect=10.0, write=60.0)
 _RETRYABLE = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 _CHAT = "/v1/chat/completions"
 CANCEL_S = 0.5  # for the engine to say what a cancelled request has cost; then it goes uncounted
+_HEALTH_S = 10.0
 _JSON = {"Content-Type": "application/json"}
 _HALF_PAIR = re.compile("[\ud800-\udfff]")
 _STOPS = {"stop": ReplyStop.COMPLETE, "length": ReplyStop.LENGTH}
-
-
-class ReplyGivenUp(EngineUnavailable):
-    """The engine lives, and says that it will not finish this reply."""
 
 
 class HttpEngine:
@@ -87,7 +84,7 @@ class HttpEngine:
         try:
             choice, usage = answer["choices"][0], answer["usage"]
             if (ended := choice["finish_reason"]) not in _STOPS:  # vLLM: error, abort
-                raise ReplyGivenUp(f"the engine gave a reply up with finish_reason {ended!r}")
+                raise EngineUnavailable(f"the engine gave a reply up with finish_reason {ended!r}")
             return Reply(
                 text=choice["message"]["content"] or "",
                 stop=ReplyStop.CLOSED if "closed_text" in choice else _STOPS[choice["finish_reason"]],
@@ -135,6 +132,13 @@ class HttpEngine:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    async def is_healthy(self) -> bool:
+        """Tell whether the engine says that it can answer."""
+        try:
+            return (await self._client.get("/health", timeout=_HEALTH_S)).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
 
     async def exchange(self, path: str, body: object) -> dict[str, Any]:
         """Return what the engine answers to a POST. Raises what complete() raises."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from rlm_local.engine.backoff import Backoff
-from rlm_local.engine.client import HttpEngine, ReplyGivenUp
+from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.process import EngineProcess, Program
 from rlm_local.errors import EngineUnavailable
 from rlm_local.types import Completion, EngineInfo, JsonObject, Reply
@@ -34,6 +34,10 @@ class Running:
         except BaseException:
             await process.stop()
             raise
+
+    async def has_died(self) -> bool:
+        """Tell whether an error was the process's death. One that is dying says so, or says nothing any more."""
+        return not await self.client.is_healthy() and await self.process.has_died()
 
     async def stop(self) -> None:
         try:
@@ -111,13 +115,13 @@ class SupervisedEngine:
         try:
             answer = await call(running.client)
         except EngineUnavailable as error:
-            if isinstance(error, ReplyGivenUp) or not await running.process.has_died():
+            if not await running.has_died():
                 raise
             running = await self._replaced(running, error)
             try:
                 answer = await call(running.client)
             except EngineUnavailable as again:
-                if await running.process.has_died():
+                if await running.has_died():
                     raise self._given_up(running) from again
                 raise
         self._backoff.answered()

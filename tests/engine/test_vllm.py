@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import rlm_local
-from rlm_local.engine.client import HttpEngine, ReplyGivenUp
+from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.vllm.client import VllmClient
 from rlm_local.engine.vllm.launch import VllmEngine, VllmLaunch, VllmSettings, launch_vllm
 from rlm_local.engine.vllm.scoring import ChoiceTree, winner
@@ -165,7 +165,7 @@ async def test_a_request_beyond_the_window_is_known_by_its_words(tmp_path: Path)
     async with running(tmp_path) as engine:
         with pytest.raises(WindowExceeded, match="4096"):
             await engine.complete(asked("x" * 20_000))
-        with pytest.raises(ReplyGivenUp, match="finish_reason 'error'"):
+        with pytest.raises(EngineUnavailable, match="finish_reason 'error'"):
             await engine.complete(asked("give up"))
 
 

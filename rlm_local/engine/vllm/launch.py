@@ -106,7 +106,7 @@ class VllmLaunch:
 
     @property
     def crash_seen_s(self) -> float:
-        return 10.0  # the API's process lives on for a moment after the one that computes has died
+        return 60.0  # the API's process ends some seconds after the one that computes has died, and says 503 until then
 
     def environment(self) -> Mapping[str, str]:
         quiet = {"VLLM_NO_USAGE_STATS": "1", "VLLM_DO_NOT_TRACK": "1", "VLLM_PLUGINS": ""}
