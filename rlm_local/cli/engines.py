@@ -15,7 +15,7 @@ from rlm_local.cards import EngineKind, find_card, load_cards
 from rlm_local.config import home, vllm_python
 from rlm_local.engine.choice import LLAMA, EngineChoice
 from rlm_local.engine.vllm.gpus import installed_gpus
-from rlm_local.engine.vllm.launch import Backend, VllmSettings
+from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmSettings
 from rlm_local.errors import ConfigError, StoreError
 from rlm_local.store import Store
 
@@ -48,7 +48,7 @@ _OPTIONS = (
     click.option(
         "--vllm-grammar",
         type=click.Choice([backend.value for backend in Backend]),
-        default=Backend.XGRAMMAR.value,
+        default=DEFAULT_BACKEND.value,
         show_default=True,
         envvar="RLM_LOCAL_VLLM_GRAMMAR",
         help="What makes vLLM's token masks.",
@@ -87,7 +87,7 @@ def choose_engine(
     url: str = "",
     python: Path | None = None,
     arguments: str = "",
-    backend: Backend = Backend.XGRAMMAR,
+    backend: Backend = DEFAULT_BACKEND,
 ) -> EngineChoice:
     """Return the engine that the options name. Raises ConfigError where they contradict each other or the machine."""
     if url:

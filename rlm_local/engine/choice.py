@@ -14,7 +14,7 @@ from rlm_local.engine.vllm.attach import attach
 from rlm_local.engine.vllm.client import VllmClient
 from rlm_local.engine.vllm.fit import require_fit
 from rlm_local.engine.vllm.gpus import installed_gpus
-from rlm_local.engine.vllm.launch import Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
+from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
 
 OpenEngine: TypeAlias = LlamaEngine | VllmEngine | VllmClient
 
@@ -27,7 +27,7 @@ class EngineChoice:
     vllm: VllmSettings | None = None  # goes with VLLM, unless url says where it runs already
     url: str = ""  # of an OpenAI-compatible server; it is not watched
     key: str = ""  # that this server asks for
-    backend: Backend = Backend.XGRAMMAR  # of that server
+    backend: Backend = DEFAULT_BACKEND  # of that server
 
     @property
     def is_attached(self) -> bool:

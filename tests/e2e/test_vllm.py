@@ -16,7 +16,7 @@ import pytest_asyncio
 
 from rlm_local.cards import find_card, load_cards
 from rlm_local.config import vllm_python
-from rlm_local.engine.vllm.launch import Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
+from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
 from rlm_local.events import TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import TurnState, decode_turn, turn_grammar
 from rlm_local.limits import Limits
@@ -62,7 +62,7 @@ def launch(runtime: Path, backend: Backend) -> VllmLaunch:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def vllm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
     runtime = tmp_path_factory.mktemp("run")
-    backend = Backend(os.environ.get("RLM_LOCAL_VLLM_GRAMMAR") or Backend.XGRAMMAR)
+    backend = Backend(os.environ.get("RLM_LOCAL_VLLM_GRAMMAR") or DEFAULT_BACKEND)
     async with launch_vllm(launch(runtime, backend)) as engine:
         yield engine
     assert [entry.name for entry in runtime.iterdir()] == ["vllm.log"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import pytest
 import rlm_local
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.vllm.client import VllmClient
-from rlm_local.engine.vllm.launch import VllmEngine, VllmLaunch, VllmSettings, launch_vllm
+from rlm_local.engine.vllm.launch import Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
 from rlm_local.engine.vllm.scoring import ChoiceTree, winner
 from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable, WindowExceeded
 from rlm_local.testing import fake_vllm
@@ -56,10 +57,21 @@ def test_the_command_line_says_outright_what_runs_rely_on(tmp_path: Path) -> Non
     line = program(tmp_path).serve(Path("/run/s"))
     assert line[5] == str((tmp_path / "weights").resolve())
     pairs = dict(pairwise(line))
-    assert pairs["--structured-outputs-config"] == '{"backend": "xgrammar"}'
+    assert pairs["--structured-outputs-config"] == '{"backend": "guidance"}'
     assert (pairs["--uds"], pairs["--max-model-len"], pairs["--served-model-name"]) == ("/run/s", "4096", "m")
     assert {"--enable-prefix-caching", "--enable-prompt-tokens-details"} <= set(line)
     assert not any("spec" in word for word in line)
+
+
+@pytest.mark.parametrize(("backend", "dialect"), [(Backend.XGRAMMAR, "ebnf"), (Backend.GUIDANCE, "lark")])
+async def test_the_backend_is_said_outright_and_decides_the_dialect(
+    tmp_path: Path, backend: Backend, dialect: str
+) -> None:
+    chosen = replace(settings(tmp_path), backend=backend)
+    launch = VllmLaunch(chosen, tmp_path, "m", 4096, tmp_path / "run")
+    assert f'{{"backend": "{backend}"}}' in launch.serve(Path("/s"))
+    async with launch_vllm(launch) as engine:
+        assert engine.info.grammar_dialect == dialect
 
 
 def test_the_engine_calls_nobody_and_sees_nothing_of_our_interpreter(tmp_path: Path) -> None:
