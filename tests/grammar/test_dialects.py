@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -81,6 +82,15 @@ def test_llama_cpp_reads_bare_text_as_the_rules_say() -> None:
 
 def last_turn(protocol: AnswerProtocol, schema: AnswerSchema | None) -> str:
     return turn_grammar(TurnState.LAST, "gbnf", GrammarMode.PYTHON, protocol=protocol, answer=schema) or ""
+
+
+@pytest.mark.parametrize("mode", [GrammarMode.SKELETON, GrammarMode.PYTHON])
+def test_no_escape_can_be_read_longer_than_it_is(mode: GrammarMode) -> None:
+    """To xgrammar `\\x1FF` is one character: it reads as many hexadecimal digits as there are."""
+    typed = AnswerSchema({"type": "string"})
+    text = turn_grammar(TurnState.OPEN, "ebnf", mode, answer=typed) or ""
+    assert "\\u001F" in text
+    assert re.findall(r"\\x[0-9A-Fa-f]{3}", text) == []
 
 
 @pytest.mark.skipif(not XGRAMMAR_PYTHON.is_file(), reason="no .venv-xgrammar; `make xgrammar` makes it")
