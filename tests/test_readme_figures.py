@@ -16,6 +16,7 @@ README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 MEASURED = README.partition("## What it can do, measured ")[2].partition(" ## ")[0]
 NIAH = {"131,072": "niah-2026-11-22-131k", "1,048,576": "niah-2026-11-22-1m", "10,485,760": "niah-2026-11-22-10m"}
 ENGINE, CLASSIFY, COUNTS = "engine-2026-11-22", "classify-2026-11-22", "counts-2026-11-22-259k"
+KILLS = "kills-2026-11-22"
 
 
 def read(name: str, file: str = "result.json") -> Any:
@@ -105,6 +106,13 @@ def counts() -> tuple[str, ...]:
     return f"{found['lines']:,}", f"{found['tokens'] / 1e6:.2f}", lost, f"{found['seconds']:.0f}"
 
 
+def kills() -> tuple[str, ...]:
+    found = read(KILLS)
+    said = ["some" if found[name] else "none" for name in ("lost", "doubled", "paid_twice")]
+    right = "some" if found["wrong"] else "all"
+    return f"{found['kills']}", f"{found['accepted']}", said[0], said[1], right, f"{found['replies']:,}", said[2]
+
+
 NUMBER = r"([\d,.]+)"
 NIAH_ROW = (
     rf"\| (TOKENS) tokens, {NUMBER} bytes \| \*\*(\d+) of (\d+)\*\* \| {NUMBER} \| {NUMBER} \((\d+ %)\) \| (\d+) MiB \|"
@@ -137,6 +145,11 @@ CLAIMS: list[tuple[str, Callable[[], tuple[str, ...]]]] = [
         r"(none) is lost or counted twice, in (\d+) seconds",
         counts,
     ),
+    (
+        r"A server killed by kill -9 at (\d+) random moments, .*?: of (\d+) accepted runs (\w+) is lost, (\w+) "
+        r"doubled, (\w+) answers are right, and of ([\d,]+) replies (\w+) was asked for again",
+        kills,
+    ),
 ]
 # Numbers of the measured part that are no results: names of models, sizes of what was asked, commands.
 SETTINGS = (
@@ -162,7 +175,7 @@ def test_the_share_of_cached_tokens_at_the_top_is_that_of_the_runs_below() -> No
 
 def test_every_report_that_the_readme_names_is_there_and_its_figures_are_checked() -> None:
     named = set(re.findall(r"bench/results/([\w.-]+-\d{4}-\d\d-\d\d[\w-]*)", README))
-    assert named <= {ENGINE, CLASSIFY, COUNTS, *NIAH.values()}
+    assert named <= {ENGINE, CLASSIFY, COUNTS, KILLS, *NIAH.values()}
     assert all((RESULTS / name).is_dir() for name in named)
 
 
