@@ -85,7 +85,7 @@ def fuzz_command(frames: int, minutes: float, seed: int, drawn: int, atheris: Pa
     made = provenance(command_line())
     seeds = drawn_payloads(drawn, seed) if drawn else []
     result = asyncio.run(fuzz(frames, minutes, seed, seeds, say))
-    told: dict[str, Any] = {**asdict(result), "frames": result.frames, "growth": result.growth, "drawn": len(seeds)}
+    told: dict[str, Any] = {**result.as_object(), "drawn": len(seeds)}
     if atheris is not None:
         done = _atheris(atheris, frames, seed, seeds)
         told["atheris"] = done.stderr.splitlines()[-3:]

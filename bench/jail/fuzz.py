@@ -9,9 +9,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from bench.jail.frames import Generator
 from bench.jail.puppet import puppets
@@ -54,6 +55,11 @@ class FuzzResult:
         if size < 2:
             return None
         return median(self.rss_bytes[-size:]) / median(self.rss_bytes[size : 2 * size]) - 1
+
+    def as_object(self) -> dict[str, Any]:
+        """Return what is found as JSON takes it. dataclasses.asdict turns a Counter into one of its pairs."""
+        counts = {"taken": dict(self.taken), "ended": dict(self.ended)}
+        return {**asdict(self), **counts, "frames": self.frames, "growth": self.growth}
 
     def lines(self) -> list[str]:
         growth = "not measured in so short a run" if self.growth is None else f"{self.growth:+.2%}"

@@ -31,6 +31,7 @@ async def test_nothing_that_a_worker_writes_upsets_the_host() -> None:
     assert result.faults == []
     assert result.frames >= 3_000
     assert {"killed", "ok"} <= set(result.ended)  # some break the channel, and some do not
+    assert json.loads(json.dumps(result.as_object()))["ended"] == dict(result.ended)
 
 
 async def test_frames_may_be_cut_between_any_two_bytes() -> None:
