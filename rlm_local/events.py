@@ -71,6 +71,23 @@ class Replied:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemReply:
+    """The engine's reply to a request that a typed call has made."""
+
+    request: str  # digest of all that decides the reply
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsReplied:
+    """Requests of typed calls that the engine has answered, those that came together in one event."""
+
+    node: str  # that asked
+    turn: int
+    replies: tuple[ItemReply, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Abandoned:
     """A request was cancelled; what it had come to cost."""
 
@@ -171,6 +188,7 @@ Event: TypeAlias = (
     RunStarted
     | RunResumed
     | Replied
+    | ItemsReplied
     | Abandoned
     | TokensCounted
     | NodeStarted

@@ -106,6 +106,10 @@ class Classifier:
         return self._scorer.head_tokens
 
     @property
+    def has_learned(self) -> bool:
+        return self._prior is not None
+
+    @property
     def waits_for(self) -> int:
         """How many items learn() can make use of."""
         if self._prior is not None or (self._examples and self._passes == 1):
@@ -207,6 +211,10 @@ class Filter:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._prior: Prior | None = None
+
+    @property
+    def has_learned(self) -> bool:
+        return self._prior is not None
 
     @property
     def head_tokens(self) -> int:

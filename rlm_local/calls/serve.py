@@ -76,6 +76,13 @@ class TypedCalls:
         self._check_many(texts, form, reader.head_tokens)
         return [one async for one in in_order(texts, reader)]
 
+    async def learn(self, texts: Sequence[str], form: CallForm) -> None:
+        """Have the classifier of a call as it was after a frame with these texts; other calls learn nothing."""
+        if form.kind in (CallKind.CLASSIFY, CallKind.FILTER):
+            judge = await self._judge(form)
+            if not judge.has_learned:
+                await judge.learn(texts[: max(1, judge.waits_for)])
+
     async def _judge(self, form: CallForm) -> Judge:
         """Return the classifier of a call: one for all of its frames, and for equal calls, so that one prior holds."""
         key = json.dumps([form.kind, dict(form.args)], sort_keys=True)

@@ -21,6 +21,7 @@ from rlm_local.events import (
     ROOT,
     Abandoned,
     Event,
+    ItemsReplied,
     NodeEnded,
     NodeStarted,
     PageDone,
@@ -173,7 +174,7 @@ def _status(event: Event) -> str | None:
             return f"{_whose(event.node)}turn {event.number}: the model writes"
         case TurnWritten():
             return f"{_whose(event.node)}turn {event.number}: its code runs"
-        case SubCallDone() | PageDone() | NodeEnded() | Replied() | Abandoned() | TokensCounted():
+        case SubCallDone() | PageDone() | NodeEnded() | Replied() | ItemsReplied() | Abandoned() | TokensCounted():
             return None
         case TurnTaken() | RunEnded():
             return ""

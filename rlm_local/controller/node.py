@@ -50,6 +50,7 @@ class Node:
         self._cover = opened.cover
         self._children: Children | None = None
         self._engine = tree.asker(place)
+        self._items = tree.asker(place, asks_items=True)
         self._turns: list[Turn] = []
         self._elapsed_s = 0.0  # when the last turn was over; what is decided and told of time goes by it
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
@@ -114,10 +115,10 @@ class Node:
             answer_tokens=self._limits.answer_tokens,
             max_tokens=self._limits.max_tokens,
         )
-        record = CallRecord(self._recorder, self._tree.past, self._id, turn=lambda: self._budget.turns)
+        record = CallRecord(self._recorder, self._id, turn=lambda: self._budget.turns)
         self._subcalls = SubCalls(
             self._engine,
-            self._tree.asker(self._place, asks_items=True),
+            self._items,
             self._profile,
             self._budget,
             prompt_tokens=situation.subcall_tokens,
@@ -137,7 +138,7 @@ class Node:
 
     async def _reply(self, state: TurnState) -> Reply | StopReason:
         self._budget.turns += 1
-        self._engine.turn = self._budget.turns
+        self._engine.turn = self._items.turn = self._budget.turns
         self._recorder.write(TurnStarted(self._id, self._budget.turns, state.value))
         reply = await self._writer.write(state, has_run=self._has_run, is_first=not self._turns)
         if isinstance(reply, Reply):
@@ -159,8 +160,11 @@ class Node:
         cell = past.cell(self._id, self._budget.turns)
         if cell is not None and not past.redo:
             # It ran before: it comes to what it came to, and what it cost was paid then.
+            before = self._spent_so_far()
+            await self._subcalls.learn_again(cell.result.pages)
+            rest = _between(_between(before, self._spent_so_far()), cell.spent)
             self._tree.memory.recall(self._id, self._budget.turns)
-            self._budget.book(cell.spent.subcalls, cell.spent.usage, cell.spent.remembered)
+            self._budget.book(rest.subcalls, rest.usage, rest.remembered)
             self._tree.clock.tell(cell.at_s)
             return cell.result
         if not past.redo:

@@ -10,6 +10,8 @@ from typing import TypeAlias
 from rlm_local.events import (
     Abandoned,
     Event,
+    ItemReply,
+    ItemsReplied,
     NodeEnded,
     NodeStarted,
     PageDone,
@@ -25,7 +27,7 @@ from rlm_local.events import (
     TurnWritten,
 )
 from rlm_local.limits import Limits
-from rlm_local.types import Action, Answer, CallForm, Cell, CellResult, FinalVar, Reply, SubCall, Usage
+from rlm_local.types import Action, Answer, Cell, CellResult, FinalVar, Reply, SubCall, Usage
 
 Key: TypeAlias = tuple[str, str, int, int]
 
@@ -48,6 +50,19 @@ class PastCell:
     at_s: float  # when the model was told
 
 
+class _PastItem:
+    """A reply that is found by its request and by its turn, and taken once."""
+
+    __slots__ = ("_item",)
+
+    def __init__(self, item: ItemReply) -> None:
+        self._item: ItemReply | None = item
+
+    def take(self) -> ItemReply | None:
+        item, self._item = self._item, None
+        return item
+
+
 class Past:
     """The replies, counts and turns of a trace. What is taken from it once is used up; counts are not.
 
@@ -62,12 +77,13 @@ class Past:
         self.ended_at_s = times_s[-1] if times_s else 0.0
         self._abandoned: list[Abandoned] = []
         self._replies: defaultdict[str, deque[Replied]] = defaultdict(deque)
+        self._items: defaultdict[str, deque[_PastItem]] = defaultdict(deque)
+        self._items_of: defaultdict[tuple[str, int], list[_PastItem]] = defaultdict(list)
         self._started: dict[str, NodeStarted] = {}
         self._ended: dict[str, Answer] = {}
         self._told: dict[Key, Told] = {}
         self._subcalls: defaultdict[tuple[str, int], dict[int, SubCall]] = defaultdict(dict)
         self._pages: defaultdict[tuple[str, int], dict[int, PageDone]] = defaultdict(dict)
-        self._pages_left: defaultdict[tuple[str, int], list[PageDone]] = defaultdict(list)
         self._taken: dict[tuple[str, int], tuple[TurnTaken, float]] = {}
         for event, at_s in zip(events, times_s, strict=True):
             self._add(event, at_s)
@@ -77,15 +93,17 @@ class Past:
         waiting = self._replies.get(request)
         return waiting.popleft().reply if waiting else None
 
-    def page(self, node: str, turn: int, texts: Sequence[str], form: CallForm) -> PageDone | None:
-        """Take the recorded frame of a typed call with these texts, None when there is none."""
-        left = self._pages_left[node, turn]
-        asked = (form.kind, dict(form.args), tuple(texts))
-        for done in left:
-            if (done.page.kind, done.page.args, done.page.items) == asked:
-                left.remove(done)
-                return done
+    def item(self, request: str) -> Reply | None:
+        """Take the next recorded reply to this request of a typed call, None when there is none."""
+        waiting = self._items.get(request, deque())
+        while waiting:
+            if (reply := waiting.popleft().take()) is not None:
+                return reply.reply
         return None
+
+    def items(self, node: str, turn: int) -> list[ItemReply]:
+        """Take all that the typed calls of a turn were replied."""
+        return [item for one in self._items_of.pop((node, turn), ()) if (item := one.take()) is not None]
 
     def replies(self, node: str, turn: int) -> list[Replied]:
         """Take all that a turn was replied."""
@@ -106,6 +124,7 @@ class Past:
     def turns_below(self, node: str) -> list[tuple[str, int]]:
         """Return every turn of a node and its descendants that replies were paid for."""
         below = {(one.node, one.turn) for waiting in self._replies.values() for one in waiting}
+        below |= self._items_of.keys()
         return sorted((of, turn) for of, turn in below if of == node or of.startswith(f"{node}."))
 
     def abandoned(self) -> Usage:
@@ -155,10 +174,19 @@ class Past:
         numbers = sorted(number for of, number in self._taken if of == node)
         return [cell for number in numbers if (cell := self.cell(node, number)) is not None]
 
+    def _add_items(self, event: ItemsReplied) -> None:
+        for item in event.replies:
+            one = _PastItem(item)
+            self._items[item.request].append(one)
+            self._items_of[event.node, event.turn].append(one)
+
     def _add(self, event: Event, at_s: float) -> None:
         match event:
             case Replied():
                 self._replies[event.request].append(event)
+                return
+            case ItemsReplied():
+                self._add_items(event)
                 return
             case Abandoned():
                 self._abandoned.append(event)
@@ -172,7 +200,6 @@ class Past:
                 self._subcalls[event.node, event.turn][event.number] = event.subcall
             case PageDone():
                 self._pages[event.node, event.turn][event.number] = event
-                self._pages_left[event.node, event.turn].append(event)
             case NodeStarted():
                 self._started[event.node] = event
             case NodeEnded():

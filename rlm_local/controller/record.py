@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rlm_local.controller.clock import Clock
 from rlm_local.controller.past import Past, timeless
 from rlm_local.errors import RunDiffers
-from rlm_local.events import Abandoned, Event, PageDone, Spent, SubCallDone
+from rlm_local.events import Event, PageDone, Spent, SubCallDone
 from rlm_local.ports import Recorder
-from rlm_local.types import CallForm, Page, SubCall, Usage
+from rlm_local.types import Page, SubCall
 
 
 class Record:
@@ -47,9 +47,8 @@ class Record:
 class CallRecord:
     """Where the calls of one node's cells are told. turn: the number of the turn that goes on."""
 
-    def __init__(self, recorder: Recorder, past: Past, node: str, *, turn: Callable[[], int]) -> None:
+    def __init__(self, recorder: Recorder, node: str, *, turn: Callable[[], int]) -> None:
         self._recorder = recorder
-        self._past = past
         self._node = node
         self._turn = turn
 
@@ -59,11 +58,3 @@ class CallRecord:
     def page(self, number: int, page: Page, spent: Spent) -> None:
         """Tell of a frame of a typed call, and of what it has cost."""
         self._recorder.write(PageDone(self._node, self._turn(), number, page, spent))
-
-    def abandoned(self, usage: Usage) -> None:
-        """Tell what a frame has cost that was cancelled: no event of its own tells its items."""
-        self._recorder.write(Abandoned(self._node, self._turn(), usage))
-
-    def past_page(self, texts: Sequence[str], form: CallForm) -> PageDone | None:
-        """Take a frame that is known from before."""
-        return self._past.page(self._node, self._turn(), texts, form)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from rlm_local.calls import ReplyForm, TypedCalls, form_of
 from rlm_local.calls.caller import TEMPLATE_TOKENS, RefusedError, UnreadableError
 from rlm_local.controller.budget import Budget
+from rlm_local.controller.frames import FRAME, Frame
 from rlm_local.controller.record import CallRecord
 from rlm_local.errors import EngineRefused
-from rlm_local.events import Spent
 from rlm_local.ports import BadCall, CallCancelled, Engine
 from rlm_local.prompts import Profile, subcall_messages
 from rlm_local.types import (
@@ -20,12 +19,12 @@ from rlm_local.types import (
     CallKind,
     Completion,
     JsonValue,
+    Page,
     Reply,
     Sampling,
     SubCall,
     Usage,
     page_of,
-    page_subcalls,
 )
 
 CHARS_PER_TOKEN = 128  # the longest token of Qwen's vocabulary: a run of blanks
@@ -41,8 +40,7 @@ class SubCalls:
 
     items: the way to the engine of what typed calls ask. prompt_tokens: the longest prompt; prompt_chars: the same in
     the documents' characters. overhead_tokens: what the system message and the template add to each. record: is told
-    of each sub-call of llm_query as it ends, in the order in which they end, and of each frame of another call; a
-    frame that it has from the past is not asked again.
+    of each sub-call of llm_query as it ends, in the order in which they end, and of each frame of another call.
     """
 
     def __init__(
@@ -92,28 +90,24 @@ class SubCalls:
             raise failed.exceptions[0] from failed
         return [task.result() for task in tasks]
 
+    async def learn_again(self, pages: Sequence[Page]) -> None:
+        """Learn from the frames of a cell that is not run again what later calls go by."""
+        for page in pages:
+            await self._typed.learn(page.items, CallForm(page.kind, page.args if isinstance(page.args, dict) else {}))
+
     def limits(self) -> JsonValue:
         """Return what a cell may still spend, as its variable LIMITS tells it."""
         return self._caller.limits() | {"prompt_tokens": self._prompt_tokens, "prompt_characters": self._prompt_chars}
 
     async def _answer_page(self, texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
         number = self.next_number()
-        past = self._record.past_page(texts, form)
-        if past is not None:
-            self._budget.book(past.spent.subcalls, past.spent.usage, past.spent.remembered)
-            self._record.page(number, past.page, past.spent)
-            return page_subcalls(past.page)
-        cost = _Cost()
-        before = _FRAME.set(cost)
+        frame = Frame()
+        before = FRAME.set(frame)
         try:
             subcalls = await self._typed(texts, form)
-        except BaseException:
-            if cost.spent.subcalls:
-                self._record.abandoned(cost.spent.usage)
-            raise
         finally:
-            _FRAME.reset(before)
-        self._record.page(number, page_of(texts, form, subcalls), cost.spent)
+            FRAME.reset(before)
+        self._record.page(number, page_of(texts, form, subcalls), frame.spent)
         return subcalls
 
     async def _one(self, number: int, prompt: str, form: ReplyForm) -> SubCall:
@@ -146,21 +140,6 @@ class SubCalls:
         except UnreadableError as error:
             return SubCall(prompt, reply.text, usage, refused=str(error))
         return SubCall(prompt, reply.text if form.schema else str(value), usage, typed=bool(form.schema), value=value)
-
-
-@dataclass(slots=True)
-class _Cost:
-    """What a frame of a typed call has cost so far."""
-
-    spent: Spent = field(default_factory=Spent)
-
-    def add(self, used: Usage, *, remembered: bool) -> None:
-        so_far = self.spent
-        self.spent = Spent(so_far.subcalls + 1, so_far.usage + used, so_far.remembered + remembered)
-
-
-# Frames may be under way side by side: each call is booked to the one whose task, or whose task's task, has made it.
-_FRAME: ContextVar[_Cost | None] = ContextVar("frame", default=None)
 
 
 class _BudgetedCaller:
@@ -221,7 +200,7 @@ class _BudgetedCaller:
             raise asyncio.CancelledError from None  # timeouts know no other kind
         finally:
             self._budget.settle(reserved, used)
-            if (frame := _FRAME.get()) is not None:
+            if (frame := FRAME.get()) is not None:
                 frame.add(used, remembered=remembered)
         return reply
 

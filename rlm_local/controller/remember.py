@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
+from rlm_local.controller.frames import ItemLog
 from rlm_local.controller.past import Past
 from rlm_local.events import Abandoned, Replied, TokensCounted
 from rlm_local.ports import CallCancelled, Engine, Recorder
@@ -28,6 +29,7 @@ class Memory:
         self._clock = clock
         self._known: dict[str, asyncio.Future[Reply]] = {}
         self._known_items: dict[str, asyncio.Future[Reply]] = {}
+        self._item_log = ItemLog(recorder)
         self._counts = dict(past.counts)
 
     @property
@@ -37,8 +39,8 @@ class Memory:
     async def complete(self, completion: Completion, node: str, turn: int, *, is_item: bool) -> tuple[Reply, bool]:
         """Return the reply, and whether it was remembered.
 
-        is_item: of a typed call. Its reply is told with its frame, and not here; a request that is none has nothing
-        from it, for a run that goes on would not know of it.
+        is_item: of a typed call. There may be a quarter of a million: they are told many in an event, and the oldest
+        are forgotten.
         """
         request = request_digest(completion)
         if completion.sampling.temperature > 0:
@@ -51,9 +53,7 @@ class Memory:
             # Whoever asked first got no reply: the next one asks for itself.
             if all_known.get(request) is known:
                 del all_known[request]
-        if is_item and len(all_known) >= ITEMS_KEPT:
-            del all_known[next(iter(all_known))]
-        known = all_known[request] = asyncio.get_running_loop().create_future()
+        known = self._begun(request, is_item=is_item)
         try:
             reply = await self._replied(request, completion, node, turn, is_item=is_item)
         except BaseException:
@@ -65,8 +65,9 @@ class Memory:
     def recall(self, node: str, turn: int) -> None:
         """Know all that a turn of the past was replied, as if it had been asked again."""
         for replied in self._past.replies(node, turn):
-            known = self._known[replied.request] = asyncio.get_running_loop().create_future()
-            known.set_result(replied.reply)
+            self._begun(replied.request, is_item=False).set_result(replied.reply)
+        for item in self._past.items(node, turn):
+            self._begun(item.request, is_item=True).set_result(item.reply)
 
     def recall_below(self, node: str) -> None:
         """Know all that a child of the past and its own children were replied."""
@@ -81,10 +82,8 @@ class Memory:
         return self._counts[digest]
 
     async def _replied(self, request: str, completion: Completion, node: str, turn: int, *, is_item: bool) -> Reply:
-        if is_item:
-            self._clock.go_live()
-            return await self._engine.complete(completion)
-        if (recorded := self._past.reply(request)) is not None:
+        recorded = self._past.item(request) if is_item else self._past.reply(request)
+        if recorded is not None:
             return recorded
         self._clock.go_live()
         try:
@@ -92,8 +91,19 @@ class Memory:
         except CallCancelled as cancelled:
             self._recorder.write(Abandoned(node, turn, cancelled.usage))
             raise
-        self._recorder.write(Replied(node, turn, request, reply))
+        if is_item:
+            await self._item_log.keep(node, turn, request, reply)
+        else:
+            self._recorder.write(Replied(node, turn, request, reply))
         return reply
+
+    def _begun(self, request: str, *, is_item: bool) -> asyncio.Future[Reply]:
+        """Return what will hold the reply to a request, for all that ask the same."""
+        all_known = self._known_items if is_item else self._known
+        if is_item and len(all_known) >= ITEMS_KEPT:
+            del all_known[next(iter(all_known))]
+        known = all_known[request] = asyncio.get_running_loop().create_future()
+        return known
 
 
 class Asker:

@@ -13,6 +13,7 @@ from rlm_local.events import (
     ROOT,
     Abandoned,
     Event,
+    ItemsReplied,
     NodeEnded,
     NodeStarted,
     PageDone,
@@ -65,7 +66,7 @@ def _lines_of(event: Event) -> list[str]:
             return _indented("answer: " + event.answer.text, "") + summary_lines(event.answer)
         case RunResumed():
             return ["", f"resumed at {visible_line(event.resumed_at, _LINE_CHARS)}"]
-        case Replied() | Abandoned() | TokensCounted():
+        case Replied() | ItemsReplied() | Abandoned() | TokensCounted():
             return []
         case TurnStarted():
             return ["", f"turn {event.number} · {visible_line(event.state, _LINE_CHARS)}"]

@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from rlm_local.controller.budget import Budget
+from rlm_local.controller.clock import Clock
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import CallRecord
 from rlm_local.controller.recurse import SubCalls
+from rlm_local.controller.remember import Asker, Memory
 from rlm_local.errors import EngineUnavailable
-from rlm_local.events import Abandoned, PageDone, SubCallDone
+from rlm_local.events import ItemsReplied, PageDone, SubCallDone
 from rlm_local.limits import Limits
 from rlm_local.ports import BadCall
 from rlm_local.prompts import load_profile
@@ -29,15 +31,17 @@ class Run:
         self.engine = AnsweringEngine(answer, can_close=True)
         self.budget = Budget(Limits(**limits), now=lambda: 0.0)  # type: ignore[arg-type]
         self.recorder = KeptEvents()
+        known = past or Past()
+        memory = Memory(self.engine, self.recorder, known, Clock())
         self.subcalls = SubCalls(
             self.engine,
-            self.engine,
+            Asker(memory, "0", self.budget, asks_items=True),
             load_profile("small"),
             self.budget,
             prompt_tokens=7_000,
             prompt_chars=20_000,
             overhead_tokens=100,
-            record=CallRecord(self.recorder, past or Past(), "0", turn=lambda: 1),
+            record=CallRecord(self.recorder, "0", turn=lambda: 1),
         )
 
     @property
@@ -130,7 +134,7 @@ async def test_more_items_than_tokens_are_refused_with_both_numbers() -> None:
 async def test_tokens_that_run_out_on_the_way_fail_the_items_that_are_left() -> None:
     used = Usage(900, 0, 50)
     run = Run(lambda _: Reply("x", ReplyStop.COMPLETE, used), max_subcalls=1_000, max_tokens=20_000)
-    made = await run("map", ["a"] * 100, instruction="x", max_tokens=8)
+    made = await run("map", [f"a{number}" for number in range(100)], instruction="x", max_tokens=8)
     assert sum(not one.refused for one in made) == 64  # as many as were under way when the tokens were spent
     assert all("of this run are left" in one.refused for one in made if one.refused)
 
@@ -165,25 +169,23 @@ def shouting(completion: Completion) -> str:
     return completion.messages[-1].content.upper()
 
 
-async def test_a_frame_that_is_known_from_before_is_not_asked_again_and_costs_what_it_cost() -> None:
+async def test_a_frame_whose_items_are_known_from_before_is_not_asked_again_and_costs_what_it_cost() -> None:
     whole = Run(shouting)
     made = await whole.subcalls(["a", "b", "c"], FRAME)
     again = Run(shouting, Past(whole.recorder.events, [0.0] * len(whole.recorder.events)))
     assert [one.result for one in await again.subcalls(["a", "b", "c"], FRAME)] == [one.result for one in made]
     assert again.engine.count == 0
     assert (again.budget.usage, again.budget.subcalls) == (whole.budget.usage, whole.budget.subcalls)
-    assert again.recorder.events == whole.recorder.events
-    await again.subcalls(["a", "b", "c"], FRAME)  # a second one was not made then
-    assert again.engine.count == 3
+    assert again.pages == whole.pages
 
 
-async def test_a_frame_of_other_items_or_arguments_is_asked() -> None:
+async def test_a_frame_of_other_items_or_arguments_is_asked_for_what_is_new_in_it() -> None:
     whole = Run(shouting)
     await whole.subcalls(["a", "b"], FRAME)
-    again = Run(shouting, Past(whole.recorder.events, [0.0]))
+    again = Run(shouting, Past(whole.recorder.events, [0.0] * len(whole.recorder.events)))
     await again.subcalls(["a", "c"], FRAME)
     await again.subcalls(["a", "b"], CallForm(CallKind.MAP, {"instruction": "whisper"}))
-    assert again.engine.count == 4
+    assert again.engine.count == 1 + 2
 
 
 async def test_a_frame_costs_what_it_learned_from_too() -> None:
@@ -205,6 +207,34 @@ async def test_what_a_frame_has_cost_that_was_cut_off_is_told() -> None:
     run = Run(fails, max_concurrency=1)
     with pytest.raises(EngineUnavailable):
         await run.subcalls(["a", "b", "c", "d"], FRAME)
-    (told,) = [event for event in run.recorder.events if isinstance(event, Abandoned)]
-    assert told.usage == run.budget.usage
+    told = [event.replies for event in run.recorder.events if isinstance(event, ItemsReplied)]
+    assert [len(one) for one in told] == [1, 1, 1]
+    assert sum((one.reply.usage for (one,) in told), Usage()) == run.budget.usage
     assert run.pages == []
+
+
+@pytest.mark.parametrize("replied", [1, 30, 60, 87])  # in the first pass over the items, and in the second
+async def test_a_frame_that_was_cut_off_asks_only_for_what_it_has_no_reply_to(replied: int) -> None:
+    def fails(completion: Completion) -> str | Exception:
+        return EngineUnavailable("gone") if cut.engine.count > replied else _parity(completion)
+
+    whole, cut = Run(_parity, max_subcalls=100), Run(fails, max_subcalls=100, max_concurrency=1)
+    numbers = [str(number) for number in range(40)]
+    form = CallForm(CallKind.CLASSIFY, {"labels": ["odd", "even"], "passes": 2})
+    made = await whole.subcalls(numbers, form)
+    with pytest.raises(EngineUnavailable):
+        await cut.subcalls(numbers, form)
+    again = Run(_parity, Past(cut.recorder.events, [0.0] * len(cut.recorder.events)), max_subcalls=100)
+    assert [one.value for one in await again.subcalls(numbers, form)] == [one.value for one in made]
+    assert again.engine.count == whole.engine.count - replied
+    assert (again.budget.usage, again.budget.subcalls) == (whole.budget.usage, whole.budget.subcalls)
+
+
+async def test_items_of_a_frame_that_is_known_from_before_are_known_to_the_frames_after_it() -> None:
+    whole = Run(shouting)
+    await whole.subcalls(["a", "b", "c"], FRAME)
+    again = Run(shouting, Past(whole.recorder.events, [0.0] * len(whole.recorder.events)))
+    await again.subcalls(["a", "b", "c"], FRAME)
+    await again.subcalls(["c", "d"], FRAME)
+    assert again.engine.count == 1
+    assert again.budget.remembered == 1

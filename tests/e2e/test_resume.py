@@ -4,21 +4,16 @@
 
 from __future__ import annotations
 
-import json
-import random
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.errors import ConfigError, DocumentError, TraceError
-from rlm_local.events import Event, PageDone, Replied, RunEnded, RunResumed, SubCallDone, TurnTaken
+from rlm_local.events import Event, ItemsReplied, PageDone, TurnStarted, TurnTaken
 from rlm_local.jail import NO_PACKAGES, Packages, find_packages
 from rlm_local.limits import Limits
 from rlm_local.ports import Engine
@@ -27,42 +22,13 @@ from rlm_local.resume import check_same, check_unfinished, packages_of, read_aga
 from rlm_local.runtime import Plan, Runtime, profile_of
 from rlm_local.testing import AnsweringEngine, ScriptedEngine
 from rlm_local.trace import TraceWriter, Written, read_trace
-from rlm_local.types import Answer, Completion, Document, Request, Role, Usage
+from rlm_local.types import Answer, Completion, Document, Request, Role
 
 pytestmark = pytest.mark.jail
 
-SUBCALLS, REQUESTS, TURNS = 64, 68, 4
-KILLS = 20
 LEASE = "The notice period is ninety days.\n"
 LOOK = '```repl\nfound = search("notice", show=False)\nkept = llm_query(found[0].text)\nprint(kept)\n```'
 AGAIN = "```repl\nprint(kept, len(found), 'days')\n```"
-
-
-@pytest.mark.slow
-def test_64_sub_calls_killed_at_20_random_points_come_to_the_same_answer_and_none_is_paid_twice(
-    nsjail: None, tmp_path: Path
-) -> None:
-    points = random.Random(6).sample(range(2, 230), KILLS)  # a whole run writes 230 events; the first one is a file
-    script = Path(__file__).with_name("killed_run.py")
-    command = [sys.executable, str(script), str(tmp_path), *map(str, points)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    whole, *killed = [json.loads(line) for line in done.stdout.splitlines()]
-    assert whole["answer"]["answer"] == sum(n * n for n in range(SUBCALLS))
-    assert [(run["ended"], run["resumed"], run["had"]) for run in killed] == [(-9, 0, point - 1) for point in points]
-    for run in killed:
-        assert {**run["answer"], "usage": ...} == {**whole["answer"], "usage": ...}
-        assert without_seconds(run["answer"]["usage"]) == without_seconds(whole["answer"]["usage"])
-        events = read_trace(tmp_path / f"{run['point']}.jsonl").events
-        paid = [event for event in events if isinstance(event, Replied)]
-        assert len(paid) == len({event.request for event in paid}) == REQUESTS
-        assert sum((event.reply.usage for event in paid), Usage()) == events[-1].answer.usage  # type: ignore[union-attr]
-        told = Counter(type(event) for event in events)
-        assert (told[SubCallDone], told[TurnTaken], told[RunResumed], told[RunEnded]) == (SUBCALLS, TURNS, 1, 1)
-
-
-def without_seconds(usage: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in usage.items() if key != "wall_s"}
 
 
 class Cut(Exception):
@@ -222,30 +188,58 @@ async def sort_all(
         return await runtime(asked).ask(request, Cutting(writer, comes_to)), asked
 
 
-@pytest.mark.parametrize("frames", [0, 1, 2])
-async def test_frames_of_a_typed_call_that_are_in_the_trace_are_not_asked_again(
-    nsjail: None, tmp_path: Path, frames: int
+async def test_a_typed_call_that_was_cut_off_asks_again_for_no_item_that_has_its_reply(
+    nsjail: None, tmp_path: Path
 ) -> None:
     whole, asked = await sort_all(tmp_path / "whole.jsonl", tmp_path / "log")
-    told = 0
+    for most in (100, 2_100, 4_000):  # while it learns what the model prefers, and in the second frame
+        replied = 0
 
-    def comes_to(event: Event) -> bool:
-        nonlocal told
-        told += isinstance(event, PageDone)
-        return told <= frames
+        def comes_to(event: Event, most: int = most) -> bool:
+            nonlocal replied
+            if isinstance(event, ItemsReplied):
+                if replied + len(event.replies) > most:
+                    return False
+                replied += len(event.replies)
+            return True
 
-    trace = tmp_path / "run.jsonl"
-    with pytest.raises(Cut):
-        await sort_all(trace, tmp_path / "log", comes_to)
-    rest = AnsweringEngine(sorting, window_tokens=32_000)
-    answer = await go_on(rest, trace)
-    assert (answer.value, answer.read_share) == (whole.value, 1.0)
-    assert answer.value == len(LINES[::3])
-    paid = [event for event in read_trace(trace).events if isinstance(event, PageDone)]
-    assert [len(event.page.items) for event in paid] == [2_048, 2_048, 905]  # with the header of the document
-    # The frames that are left, two turns, and what the classification learns from.
-    items = sum(len(event.page.items) for event in paid[frames:])
-    assert items + 2 <= rest.count < items + 20 <= asked.count + 20 - 2_048 * frames
+        trace = tmp_path / f"{most}.jsonl"
+        with pytest.raises(Cut):
+            await sort_all(trace, tmp_path / "log", comes_to)
+        assert replied > most - 64
+        rest = AnsweringEngine(sorting, window_tokens=32_000)
+        answer = await go_on(rest, trace)
+        assert rest.count == asked.count - replied - 1  # and the first turn
+        assert replace(answer, wall_s=0.0) == replace(whole, wall_s=0.0)
+        paid = [event for event in read_trace(trace).events if isinstance(event, PageDone)]
+        assert [len(event.page.items) for event in paid] == [2_048, 2_048, 905]  # with the header of the document
+
+
+async def test_what_a_finished_cell_has_learned_for_a_later_one_is_learned_again(nsjail: None, tmp_path: Path) -> None:
+    again = SORT.replace("context.splitlines()", "context.splitlines()[:600]")
+    first, second = again.replace("[:600]", "[:700]"), again
+
+    def turns(completion: Completion) -> str:
+        worked = sum(message.role is Role.ASSISTANT for message in load_profile("small").worked)
+        turn = sum(message.role is Role.ASSISTANT for message in completion.messages) - worked
+        return sorting(completion) if completion.choices else (first, second, "FINAL_VAR(late)")[turn]
+
+    document = tmp_path / "log"
+    document.write_text("\n".join(LINES[:1_000]))
+    limits = Limits(max_tokens=100_000_000, max_subcalls=20_000, wall_s=3_000.0, cell_s=600.0)
+    request = Request("How many are late?", (Document("log", document.read_text(), str(document)),), limits)
+    answers = []
+    for name, last in (("whole", 99), ("cut", 1)):
+        trace = tmp_path / name
+        with TraceWriter(trace) as writer:
+            cutting = Cutting(writer, lambda event: not (isinstance(event, TurnStarted) and event.number > last))  # noqa: B023
+            asked = AnsweringEngine(turns, window_tokens=32_000)
+            with nullcontext() if last > 1 else pytest.raises(Cut):
+                answers.append(await runtime(asked).ask(request, cutting))
+    rest = AnsweringEngine(turns, window_tokens=32_000)
+    resumed = await go_on(rest, tmp_path / "cut")
+    assert rest.count == 2  # turns: the second cell's items are among the first one's
+    assert replace(resumed, wall_s=0.0) == replace(answers[0], wall_s=0.0)
 
 
 @pytest.mark.parametrize("is_whole", [False, True])

@@ -11,6 +11,8 @@ from rlm_local.events import (
     Abandoned,
     DocumentInfo,
     Event,
+    ItemReply,
+    ItemsReplied,
     NodeEnded,
     NodeStarted,
     PageDone,
@@ -107,6 +109,7 @@ LIMITS = st.builds(
     Limits, max_turns=st.integers(2, 99), wall_s=st.floats(0.1, 10**6), cell_memory_bytes=st.just(64 * MIB)
 )
 MODE = st.sampled_from(GrammarMode)
+REPLY = st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT, tuples(SECONDS))
 EVENT = st.one_of(
     st.builds(
         RunStarted,
@@ -125,13 +128,8 @@ EVENT = st.one_of(
         TEXT,
     ),
     st.builds(RunResumed, TEXT),
-    st.builds(
-        Replied,
-        TEXT,
-        COUNT,
-        TEXT,
-        st.builds(Reply, TEXT, st.sampled_from(ReplyStop), USAGE, TEXT, tuples(SECONDS)),
-    ),
+    st.builds(Replied, TEXT, COUNT, TEXT, REPLY),
+    st.builds(ItemsReplied, TEXT, COUNT, tuples(st.builds(ItemReply, TEXT, REPLY))),
     st.builds(
         NodeStarted,
         TEXT,
@@ -255,6 +253,7 @@ def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
         RunStarted,
         RunResumed,
         Replied,
+        ItemsReplied,
         Abandoned,
         TokensCounted,
         NodeStarted,
