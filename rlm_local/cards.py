@@ -109,6 +109,7 @@ class Card:
     imports: tuple[str, ...] | None  # modules that its code may import, as far as its grammar says; None for any
     licence: str
     context_tokens: int  # the longest prompt + completion that the model was made for
+    direct_up_to_tokens: int | None  # question and documents that one request answers as well as a run; None: unknown
     description: str
     sampling: Sampling
     llama: Weights | None
@@ -177,6 +178,7 @@ def read_card(path: Path) -> Card:
         imports=None if (modules := table.optional_texts("imports", _MODULE)) is None else tuple(modules),
         licence=table.text("licence"),
         context_tokens=table.count("context_tokens"),
+        direct_up_to_tokens=table.optional_count("direct_up_to_tokens"),
         description=table.text("description"),
         sampling=_read_sampling(table.table("sampling")),
         llama=_read_weights(table.optional_table("llama"), EngineKind.LLAMA),

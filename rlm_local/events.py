@@ -13,6 +13,7 @@ from rlm_local.types import (
     JsonValue,
     Page,
     Reply,
+    Route,
     Sampling,
     Span,
     SubCall,
@@ -51,6 +52,14 @@ class RunStarted:
     engine: EngineInfo
     version: str  # of rlm-local
     jail_packages: tuple[str, ...] = ()  # that cells could import, as "numpy==2.4.6"
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Which way the question goes. Told where there was a choice."""
+
+    route: Route
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +189,22 @@ class TurnTaken:
 
 
 @dataclass(frozen=True, slots=True)
+class Validated:
+    """The caller's own check has judged an answer."""
+
+    node: str
+    turn: int  # that gave it
+    complaint: str  # in the check's words; empty for an answer that it takes
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     answer: Answer
 
 
 Event: TypeAlias = (
     RunStarted
+    | Routed
     | RunResumed
     | Replied
     | ItemsReplied
@@ -198,5 +217,6 @@ Event: TypeAlias = (
     | SubCallDone
     | PageDone
     | TurnTaken
+    | Validated
     | RunEnded
 )

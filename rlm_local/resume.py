@@ -14,11 +14,11 @@ from rlm_local.cards import find_card, load_cards
 from rlm_local.controller import Past, timeless
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError, DocumentError, RunDiffers, TraceError
-from rlm_local.events import DocumentInfo, Event, RunEnded, RunStarted
+from rlm_local.events import DocumentInfo, Event, Routed, RunEnded, RunStarted
 from rlm_local.jail import Packages, find_packages
 from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
 from rlm_local.trace import Trace, differences
-from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, StopReason
+from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, Route, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ def read_again(trace: Trace, paths: Sequence[str] = ()) -> Again:
         started.grammar,
         started.answer_schema,
         started.require_coverage,
+        next((event.route for event in trace.events if isinstance(event, Routed)), Route.RLM),
     )
     return Again(trace, started, request)
 
@@ -74,7 +75,7 @@ def check_unfinished(trace: Trace) -> None:
         )
 
 
-def check_same(again: Again, plan: Plan) -> None:
+def check_same(again: Again, plan: Plan | Runtime) -> None:
     """Raise TraceError when the model or its prompts are not those of the run."""
     started = again.started
     for what, was, now in (

@@ -15,14 +15,14 @@ from rlm_local import __version__
 from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
-from rlm_local.controller import Opened, Past, PastCell, Ports, run_node
+from rlm_local.controller import Opened, Past, PastCell, Ports, Validate, answer_directly, direct_tokens, run_node
 from rlm_local.documents import cite, coverage, join
 from rlm_local.engine.choice import LLAMA, EngineChoice, open_engine
 from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.engine.vllm.gpus import installed_gpus
 from rlm_local.engine.vllm.ways import cpu_ways
 from rlm_local.errors import ConfigError, StoreError
-from rlm_local.events import ROOT, DocumentInfo, RunResumed, RunStarted
+from rlm_local.events import ROOT, DocumentInfo, Routed, RunResumed, RunStarted
 from rlm_local.jail import (
     NO_PACKAGES,
     Checkpoint,
@@ -35,7 +35,7 @@ from rlm_local.jail import (
 from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile
 from rlm_local.store import Store
-from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Sampling
+from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Route, Sampling
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
@@ -64,16 +64,37 @@ class Runtime:
         scope: str = "",
         sampling: Sampling | None = None,
         past: Past | None = None,
+        validate: Validate | None = None,
     ) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
         scope: runs of different scopes share nothing that the engine has computed.
         sampling: of the root's turns, in place of the card's.
         past: what of this request's run is known already; see rlm_local.resume.
+        validate: the caller's own check of the answer; see controller.run_node.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         corpus = join(request.documents)
         require_room(corpus, available_bytes())
+        engine = _Scoped(self.engine, scope) if scope else self.engine
+        told = past is not None  # on which way its request went
+        chosen = await choose(request, corpus, self.card, self.profile, engine) if not told else None
+        route = chosen.route if chosen else request.route
+        cited = partial(cite, corpus=corpus, question=request.question)
+        if route is Route.DIRECT:
+            self._begin(request, recorder, sampling, past, chosen)
+            return await answer_directly(
+                request,
+                corpus,
+                self.profile,
+                engine,
+                recorder,
+                sampling=sampling or self.card.sampling,
+                cite=cited,
+                cover=partial(coverage, corpus),
+                past=past,
+                validate=validate,
+            )
         source = self.jails.open if self.jails else None
         notes = {"question": request.question}
         packages = self.packages
@@ -82,22 +103,37 @@ class Runtime:
             corpus, request.limits, notes=notes, jails=source, packages=packages
         ) as repl:
             # After the jail: a run that cannot begin leaves no trace.
-            if past is None:
-                recorder.write(self.started(request, sampling))
-            elif not past.redo:
-                recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
+            self._begin(request, recorder, sampling, past, chosen)
+            if past is not None and not past.redo:
                 cells = [(cell.code, cell.result) for cell in past.cells(ROOT)]
                 await repl.restore(Checkpoint.of_results(cells, request.limits))
             return await run_node(
                 request,
                 corpus,
-                Ports(_Scoped(self.engine, scope) if scope else self.engine, repl, recorder, open_child),
+                Ports(engine, repl, recorder, open_child),
                 self.profile,
                 sampling=sampling or self.card.sampling,
-                cite=partial(cite, corpus=corpus, question=request.question),
+                cite=cited,
                 cover=partial(coverage, corpus),
                 past=past,
+                validate=validate,
             )
+
+    def _begin(
+        self,
+        request: Request,
+        recorder: Recorder,
+        sampling: Sampling | None,
+        past: Past | None,
+        chosen: Routed | None,
+    ) -> None:
+        """Tell that a run begins, or goes on."""
+        if past is None:
+            recorder.write(self.started(request, sampling))
+        elif not past.redo:
+            recorder.write(RunResumed(datetime.now(UTC).isoformat(timespec="seconds")))
+        if chosen is not None and request.route is not Route.RLM:
+            recorder.write(chosen)
 
     def started(self, request: Request, sampling: Sampling | None = None) -> RunStarted:
         """Return the first event of a request's run."""
@@ -117,6 +153,33 @@ class Runtime:
             version=__version__,
             jail_packages=self.packages.named,
         )
+
+
+async def choose(request: Request, corpus: Corpus, card: Card, profile: Profile, engine: Engine) -> Routed:
+    """Return which way a request goes, and why.
+
+    Raises ConfigError, with both numbers, for one that is to go directly and does not fit the window.
+    """
+    most = card.direct_up_to_tokens
+    if request.route is Route.RLM or (request.route is Route.AUTO and most is None):
+        why = "as asked" if request.route is Route.RLM else f"no crossover is measured for {card.name}"
+        return Routed(Route.RLM, why)
+    tokens = await direct_tokens(request, corpus, profile, engine)
+    window = engine.info.window_tokens
+    if request.route is Route.DIRECT:
+        if tokens is None or tokens > window:
+            size = f"{len(corpus.context):,} characters" if tokens is None else f"{tokens:,} tokens with the answer"
+            raise ConfigError(
+                f"the question and its documents have {size}, but the window holds {window:,} tokens",
+                hint="leave --route direct out, or raise --window",
+            )
+        return Routed(Route.DIRECT, "as asked")
+    assert most is not None
+    bound = min(most, window)
+    told = "far more" if tokens is None else f"{tokens:,}"
+    fits = tokens is not None and tokens <= bound
+    why = f"{told} tokens, and a direct answer is as good up to {bound:,} with {card.name}"
+    return Routed(Route.DIRECT if fits else Route.RLM, why)
 
 
 @asynccontextmanager

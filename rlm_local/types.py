@@ -39,6 +39,14 @@ class ReplyStop(StrEnum):
     CLOSED = "closed"  # max_tokens came near, and the engine wrote the shortest end that the grammar allows
 
 
+class Route(StrEnum):
+    """How a question is answered."""
+
+    AUTO = "auto"  # directly where that is known to be at least as good, else by a run
+    RLM = "rlm"  # by a root model that writes code
+    DIRECT = "direct"  # by one request that holds question and documents
+
+
 class GrammarMode(StrEnum):
     """How much of a root's turn the grammar decides."""
 
@@ -379,6 +387,7 @@ class Answer:
     wall_s: float = 0.0
     remembered: int = 0  # requests that were answered from memory, at no cost
     coverage: tuple[DocumentCoverage, ...] = ()  # of each document
+    route: Route = Route.RLM  # never AUTO: what was chosen
 
     @property
     def read_share(self) -> float:
@@ -411,3 +420,4 @@ class Request:
     grammar: GrammarMode = DEFAULT_GRAMMAR
     answer_schema: JsonValue = None  # a JSON schema that the answer must keep; None for any answer
     require_coverage: float = 0.0  # share of all characters that models must have read for a confirmed answer
+    route: Route = Route.RLM

@@ -26,7 +26,7 @@ from rlm_local.jail import Packages
 from rlm_local.limits import Limits, writing_at_most
 from rlm_local.runtime import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
-from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request
+from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request, Route
 
 DEFAULTS = Limits()
 _OPTION_BY_FIELD = {
@@ -84,6 +84,13 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     show_default=True,
     help="What the token mask holds a turn to: nothing, one closed block or answer, or a block that compiles.",
 )
+@click.option(
+    "--route",
+    type=click.Choice([route.value for route in Route]),
+    default=Route.AUTO.value,
+    show_default=True,
+    help="A run, one direct request with the whole text, or what the model's card was measured for.",
+)
 @click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
 @click.option(
     "--require-coverage",
@@ -115,6 +122,7 @@ def ask(
     window: int | None,
     kv_tokens: int | None,
     grammar: str,
+    route: str,
     schema: str | None,
     require_coverage: float,
     packages: Packages,
@@ -163,6 +171,7 @@ def ask(
         GrammarMode(grammar),
         answer_type.schema if answer_type else None,
         require_coverage,
+        Route(route),
     )
     if not own_engine:
         code = ask_server(

@@ -56,6 +56,7 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
         "stop": answer.stop.value,
         "confirmed": answer.confirmed,
         "reason": answer.reason,
+        "route": answer.route.value,
         "coverage": [
             {
                 "document": one.document,

@@ -26,6 +26,7 @@ from rlm_local.events import (
     NodeStarted,
     PageDone,
     Replied,
+    Routed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -34,6 +35,7 @@ from rlm_local.events import (
     TurnStarted,
     TurnTaken,
     TurnWritten,
+    Validated,
 )
 from rlm_local.ports import Recorder
 from rlm_local.trace import event_lines
@@ -174,7 +176,17 @@ def _status(event: Event) -> str | None:
             return f"{_whose(event.node)}turn {event.number}: the model writes"
         case TurnWritten():
             return f"{_whose(event.node)}turn {event.number}: its code runs"
-        case SubCallDone() | PageDone() | NodeEnded() | Replied() | ItemsReplied() | Abandoned() | TokensCounted():
+        case (
+            SubCallDone()
+            | PageDone()
+            | NodeEnded()
+            | Replied()
+            | ItemsReplied()
+            | Abandoned()
+            | TokensCounted()
+            | Validated()
+            | Routed()
+        ):
             return None
         case TurnTaken() | RunEnded():
             return ""

@@ -35,6 +35,7 @@ class Judge:
         self._schema = schema
         self.held: JsonValue = None
         self.stuck = False
+        self._rejected = False
 
     def judge(
         self, turns: Sequence[Turn], state: TurnState, *, printed: Sequence[str], forced_by: StopReason | None, why: str
@@ -71,6 +72,13 @@ class Judge:
             return Verdict(fill(self._profile.unsupported, value=_short(final.value)))
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
+
+    def reject(self, value: JsonValue, complaint: str) -> Verdict:
+        """Judge an answer that the caller's own check does not take: the model may mend it once."""
+        if self._rejected:
+            return Verdict(value_given=True, value=value, reason=f"the answer was not accepted: {complaint}")
+        self._rejected, self.held = True, value
+        return Verdict(fill(self._profile.rejected, why=complaint))
 
 
 def final_of(turn: Turn) -> Final | None:

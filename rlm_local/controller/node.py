@@ -15,7 +15,7 @@ from rlm_local.controller.record import CallRecord
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.controller.tree import Opened, Place, Tree
 from rlm_local.controller.writing import TurnWriter
-from rlm_local.events import Spent, TurnStarted, TurnTaken, TurnWritten
+from rlm_local.events import Spent, TurnStarted, TurnTaken, TurnWritten, Validated
 from rlm_local.grammar import AnswerSchema, TurnState, decode_turn
 from rlm_local.types import (
     Action,
@@ -90,6 +90,8 @@ class Node:
                 forced_by=self._forced_by,
                 why=self._why(self._forced_by) if self._forced_by else "",
             )
+            if verdict.value_given and not verdict.reason and (complaint := await self._complaint(verdict.value)):
+                verdict = self._judge.reject(verdict.value, complaint)
             if verdict.value_given:
                 self._tell(turn, "", spent)
                 if verdict.is_best_so_far:
@@ -187,6 +189,18 @@ class Node:
             # What comes after it was said of what it came to then.
             return past.compare(self._id, self._budget.turns, result)
         return result
+
+    async def _complaint(self, value: JsonValue) -> str:
+        """Return what the caller's own check has against an answer; empty when it takes it, or there is none."""
+        turn = self._budget.turns
+        complaint = self._tree.past.complaint(self._id, turn)
+        if complaint is None:
+            if self._tree.validate is None or self._place.depth:
+                return ""
+            self._tree.clock.go_live()
+            complaint = await self._tree.validate(value)
+        self._recorder.write(Validated(self._id, turn, complaint))
+        return complaint
 
     async def _observe(self, turn: Turn, note: str, spent: Spent) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""

@@ -16,6 +16,7 @@ from rlm_local.events import (
     NodeStarted,
     PageDone,
     Replied,
+    Routed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -25,6 +26,7 @@ from rlm_local.events import (
     TurnStarted,
     TurnTaken,
     TurnWritten,
+    Validated,
 )
 from rlm_local.limits import Limits
 from rlm_local.types import Action, Answer, Cell, CellResult, FinalVar, Reply, SubCall, Usage
@@ -85,6 +87,7 @@ class Past:
         self._subcalls: defaultdict[tuple[str, int], dict[int, SubCall]] = defaultdict(dict)
         self._pages: defaultdict[tuple[str, int], dict[int, PageDone]] = defaultdict(dict)
         self._taken: dict[tuple[str, int], tuple[TurnTaken, float]] = {}
+        self._complaints: dict[tuple[str, int], str] = {}
         for event, at_s in zip(events, times_s, strict=True):
             self._add(event, at_s)
 
@@ -144,6 +147,10 @@ class Past:
         taken = self._taken.get((node, turn))
         return None if taken is None else taken[0].elapsed_s
 
+    def complaint(self, node: str, turn: int) -> str | None:
+        """Return what the caller's check said of a turn's answer; None where it was not asked."""
+        return self._complaints.get((node, turn))
+
     def cell(self, node: str, turn: int) -> PastCell | None:
         """Return the cell of a turn that is over; None when it is not, or had none."""
         if (node, turn) not in self._taken:
@@ -194,7 +201,7 @@ class Past:
             case TokensCounted():
                 self.counts[event.text] = event.tokens
                 return
-            case RunStarted() | RunResumed() | RunEnded():
+            case RunStarted() | Routed() | RunResumed() | RunEnded():
                 return  # a run that goes on ends anew
             case SubCallDone():
                 self._subcalls[event.node, event.turn][event.number] = event.subcall
@@ -204,6 +211,8 @@ class Past:
                 self._started[event.node] = event
             case NodeEnded():
                 self._ended[event.node] = event.answer
+            case Validated():
+                self._complaints[event.node, event.turn] = event.complaint
             case TurnTaken():
                 self._taken[event.node, event.number] = (event, at_s)
         self._told[key_of(event)] = Told(event, at_s)
@@ -227,6 +236,8 @@ def key_of(event: Event) -> Key:
             return (type(event).__name__, event.node, 0, 0)
         case TurnStarted() | TurnWritten() | TurnTaken():
             return (type(event).__name__, event.node, event.number, 0)
+        case Validated():
+            return (type(event).__name__, event.node, event.turn, 0)
         case SubCallDone() | PageDone():
             return (type(event).__name__, event.node, event.turn, event.number)
         case _:

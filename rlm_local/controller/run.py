@@ -11,7 +11,7 @@ from rlm_local.controller.node import Node
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import Record
 from rlm_local.controller.remember import Memory
-from rlm_local.controller.tree import Cite, Cover, OpenChild, Opened, Place, Tree, cover_nothing
+from rlm_local.controller.tree import Cite, Cover, OpenChild, Opened, Place, Tree, Validate, cover_nothing
 from rlm_local.events import ROOT, RunEnded
 from rlm_local.ports import Engine, Recorder, Repl
 from rlm_local.prompts import Profile
@@ -38,11 +38,13 @@ async def run_node(
     cite: Cite,
     cover: Cover = cover_nothing,
     past: Past | None = None,
+    validate: Validate | None = None,
 ) -> Answer:
     """Answer a request and tell the recorder all that happens on the way, the answer included.
 
     past: what of this run is known already. Its turns are taken as they came out, its replies as they were paid; what
     it holds is not told again. The repl has the variables of its cells, or runs them again with `past.redo`.
+    validate: an answer that it does not take is told to the model once; the second such one is unconfirmed.
     A limit ends the run with an unconfirmed answer. Raises ConfigError when the question or the tokens leave no
     room for a single turn, or the answer's schema is not served; what is our fault: EngineError, JailError,
     TraceError (also where the run goes otherwise than its past); and CancelledError, after the recorder was told.
@@ -53,7 +55,7 @@ async def run_node(
     memory = Memory(ports.engine, ports.recorder, known, clock)
     budget = Budget(request.limits, now=clock.elapsed_s)
     budget.book(0, known.abandoned())
-    tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child)
+    tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child, validate)
     node = Node(request, Opened(corpus, ports.repl, cite, cover), tree, Place(ROOT, 0, budget))
     try:
         answer = await _bounded(node, budget, clock)

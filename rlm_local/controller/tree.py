@@ -20,6 +20,10 @@ Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Cit
 """Finds the passages that a value rests on, from printed spans and from texts that were read."""
 
 
+Validate: TypeAlias = Callable[[JsonValue], Awaitable[str]]
+"""The caller's own check of an answer: returns what is wrong with it in a sentence, or ""."""
+
+
 class Cover(Protocol):
     """Tells which characters of the documents were read by whom; see documents.coverage."""
 
@@ -74,6 +78,7 @@ class Tree:
     clock: Clock
     open_child: OpenChild | None  # None: no node has children
     run_child: Callable[[Tree, Request, Corpus | None, Place], Awaitable[Answer]]
+    validate: Validate | None = None  # of the root's answer
     _levels: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
     def asker(self, place: Place, *, asks_items: bool = False) -> Asker:

@@ -17,6 +17,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     circle       added to the note when the run goes round in a circle, once; $why
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
+    rejected     the note when the caller's own check did not take an answer, once; $why
     closed       the note when a turn's tokens were spent and its end was written for it; $closed
     subcall      the system message of every llm_query
 
@@ -57,6 +58,7 @@ _ONCE = (
     "circle",
     "typed",
     "mistyped",
+    "rejected",
     "closed",
     "subcall",
 )
@@ -83,6 +85,7 @@ class Profile:
     circle: str
     typed: str
     mistyped: str
+    rejected: str
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation

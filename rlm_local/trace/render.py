@@ -18,6 +18,7 @@ from rlm_local.events import (
     NodeStarted,
     PageDone,
     Replied,
+    Routed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -26,6 +27,7 @@ from rlm_local.events import (
     TurnStarted,
     TurnTaken,
     TurnWritten,
+    Validated,
 )
 from rlm_local.trace.visible import visible, visible_line
 from rlm_local.types import Answer, CellResult, CellStatus, Citation, DocumentCoverage, Malformed, Page, SubCall
@@ -60,6 +62,8 @@ def _lines_of(event: Event) -> list[str]:
     match event:
         case RunStarted():
             return _run_header(event)
+        case Routed():
+            return [f"route: {event.route} ({visible_line(event.reason, 4 * _LINE_CHARS)})"]
         case NodeStarted():
             return _node_header(event)
         case NodeEnded():
@@ -78,6 +82,8 @@ def _lines_of(event: Event) -> list[str]:
             return _page_lines(event.page)
         case TurnTaken():
             return _outcome(event)
+        case Validated():
+            return _note(f"the caller's check: {event.complaint}") if event.complaint else []
         case RunEnded():
             return ["", *_indented("answer: " + event.answer.text, ""), *summary_lines(event.answer)]
 

@@ -17,6 +17,7 @@ from rlm_local.events import (
     NodeStarted,
     PageDone,
     Replied,
+    Routed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -26,6 +27,7 @@ from rlm_local.events import (
     TurnStarted,
     TurnTaken,
     TurnWritten,
+    Validated,
 )
 from rlm_local.limits import MIB, Limits
 from rlm_local.trace.codec import DecodeError, decode_event, encode_event
@@ -46,6 +48,7 @@ from rlm_local.types import (
     Page,
     Reply,
     ReplyStop,
+    Route,
     Sampling,
     Span,
     StopReason,
@@ -127,6 +130,7 @@ EVENT = st.one_of(
         st.builds(EngineInfo, TEXT, COUNT, TEXT, st.booleans()),
         TEXT,
     ),
+    st.builds(Routed, st.sampled_from(Route), TEXT),
     st.builds(RunResumed, TEXT),
     st.builds(Replied, TEXT, COUNT, TEXT, REPLY),
     st.builds(ItemsReplied, TEXT, COUNT, tuples(st.builds(ItemReply, TEXT, REPLY))),
@@ -142,6 +146,7 @@ EVENT = st.one_of(
     ),
     st.builds(NodeEnded, TEXT, ANSWER),
     st.builds(Abandoned, TEXT, COUNT, USAGE),
+    st.builds(Validated, TEXT, COUNT, TEXT),
     st.builds(TokensCounted, TEXT, COUNT),
     st.builds(TurnStarted, TEXT, COUNT, TEXT),
     st.builds(TurnWritten, TEXT, COUNT, TEXT),
@@ -251,6 +256,7 @@ def test_a_damaged_field_is_named_by_its_way(path: list[str], value: object, mes
 def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
     built = {
         RunStarted,
+        Routed,
         RunResumed,
         Replied,
         ItemsReplied,
@@ -263,6 +269,7 @@ def test_every_kind_of_event_is_covered_by_the_strategies_here() -> None:
         SubCallDone,
         PageDone,
         TurnTaken,
+        Validated,
         RunEnded,
     }
     assert built == set(get_args(Event))
