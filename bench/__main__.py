@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ from bench.labels import classify_command, counts_command
 from bench.output import as_json, say, write_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
+from bench.runtime_cost import measure as measure_cost
 from bench.soak import KILL_WAVE, soak
 from rlm_local.cards import find_card, load_cards
 from rlm_local.config import home
@@ -272,6 +274,19 @@ def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
     for fault in found.faults():
         say(fault)
     return 1 if found.faults() else 0
+
+
+@bench.command("runtime-cost")
+@click.option("--turns", type=click.IntRange(min=3), default=100, help="Of the run whose turns are timed.")
+@click.option("--tokens", type=click.IntRange(min=1), default=10_485_760, help="Of the document, for memory.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def runtime_cost_command(turns: int, tokens: int, out: Path | None) -> int:
+    """Measure what a turn, a sub-call and a long document cost the runtime itself. No model is needed."""
+    refuse_full(out)
+    found = asyncio.run(measure_cost(turns=turns, tokens=tokens, say=say))
+    write_result(asdict(found), out, provenance(command_line()))
+    click.echo(as_json(asdict(found)))
+    return 0
 
 
 def main() -> int:

@@ -40,6 +40,7 @@ from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Re
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
 JAILS_AHEAD = 1  # 9 MiB each
+_DIGEST_CHARS = 1 << 20
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
 
@@ -358,7 +359,10 @@ async def open_runtime(
 
 def text_sha256(text: str) -> str:
     """Return the digest by which a trace knows a document's text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256()
+    for start in range(0, len(text), _DIGEST_CHARS):  # the bytes of a long one are never there at once
+        digest.update(text[start : start + _DIGEST_CHARS].encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def _info(document: Document) -> DocumentInfo:

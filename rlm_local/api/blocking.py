@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import concurrent.futures.thread  # noqa: F401 (see _close_all)
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
@@ -32,6 +34,8 @@ class RLM:
         self._rlm = AsyncRLM(model, **settings)
         self._portal = Portal()
         self._finalizer = weakref.finalize(self, _close, self._rlm, self._portal)
+        self._finalizer.atexit = False  # that would be too late, see below
+        _open.add(self)
 
     def ask(self, question: str, documents: Documents, **options: Unpack[Options]) -> Answer:
         """See AsyncRLM.ask. Ctrl-C ends the run."""
@@ -66,6 +70,19 @@ class RLM:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+_open: weakref.WeakSet[RLM] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    for rlm in list(_open):
+        rlm.close()
+
+
+# Closing takes threads, and an executor's take no work once Python's end has told them of it, which is before atexit.
+# What is registered here comes earlier, the last one first: so theirs, by the import above, comes after ours.
+getattr(threading, "_register_atexit", atexit.register)(_close_all)
 
 
 def _close(rlm: AsyncRLM, portal: Portal) -> None:

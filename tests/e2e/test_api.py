@@ -34,7 +34,7 @@ def start(installation: Any, code: str) -> Asking:
 
 def test_a_script_that_closes_nothing_leaves_nothing(installation: Any) -> None:
     with start(installation, ASKS) as asking:
-        assert asking.wait() == 0, asking.err
+        assert asking.wait(within_s=300) == 0, asking.err
         text = (Path(installation.folder) / "harbour.txt").read_text()
         told = json.loads(asking.out)
         assert all(text[start:end] == quote for _, start, end, quote in told["citations"])
@@ -47,7 +47,7 @@ def test_a_script_that_closes_nothing_leaves_nothing(installation: Any) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_a_script_that_is_ended_leaves_no_process(installation: Any, ending: signal.Signals) -> None:
     with start(installation, ASKS) as asking:
-        asking.wait_for("TurnStarted")
+        asking.wait_for("TurnStarted", within_s=300)
         asking.signal(ending)
         assert asking.wait() != 0
         assert asking.left() == []
