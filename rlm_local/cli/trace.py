@@ -10,6 +10,7 @@ import click
 
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
+from rlm_local.export import rl, sft
 from rlm_local.resume import read_again, replay
 from rlm_local.trace import Trace, encode_event, read_trace, run_lines, visible
 
@@ -61,3 +62,38 @@ def replay_command(file: Path, paths: tuple[str, ...]) -> int:
     if not found:
         click.echo("the same events")
     return DIFFERENT if found else 0
+
+
+@trace.command()
+@click.argument("files", type=click.Path(path_type=Path), nargs=-1, required=True, metavar="FILE...")
+@click.option("--format", "kind", type=click.Choice(["sft", "rl"]), required=True, help="Conversations, or steps.")
+@click.option(
+    "--rewards",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=None,
+    help="JSON object from a trace's file name to its scorer's value; for --format rl.",
+)
+def export(files: tuple[Path, ...], kind: str, rewards: Path | None) -> None:
+    """Print the runs of traces FILE... as training data, a JSON object a line.
+
+    What the model itself wrote is marked (own); docs/training.md has an example of either format.
+    """
+    if rewards is not None and kind == "sft":
+        raise ConfigError("--rewards goes with --format rl; conversations have none")
+    values = _rewards(rewards)
+    for file in files:
+        run = existing_trace(file)
+        for line in sft(run) if kind == "sft" else rl(run, values.get(file.name)):
+            click.echo(json.dumps(line, ensure_ascii=False))
+
+
+def _rewards(file: Path | None) -> dict[str, float]:
+    if file is None:
+        return {}
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
+    if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
+        raise ConfigError(f"{file} must be a JSON object from a trace's file name to a number")
+    return {name: float(value) for name, value in values.items()}

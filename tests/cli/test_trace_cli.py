@@ -66,3 +66,19 @@ def test_a_trace_without_a_beginning_cannot_be_replayed(file: Path) -> None:
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match="Is a directory"):
         CliRunner().invoke(trace, ["show", str(tmp_path)], catch_exceptions=False)
+
+
+def test_rewards_are_a_file_of_numbers_and_go_with_steps(file: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores.json"
+    scores.write_text('{"run.jsonl": "good"}')
+    for arguments, said in (
+        (["--format", "sft", "--rewards", str(scores)], "--rewards goes with --format rl"),
+        (["--format", "rl", "--rewards", str(scores)], "must be a JSON object from a trace's file name to a number"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            CliRunner().invoke(trace, ["export", str(file), *arguments], catch_exceptions=False)
+
+
+def test_what_is_no_whole_run_is_not_exported(file: Path) -> None:
+    with pytest.raises(TraceError, match="does not begin with the start of a run"):
+        CliRunner().invoke(trace, ["export", str(file), "--format", "sft"], catch_exceptions=False)
