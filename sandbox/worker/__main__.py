@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SPARE_BYTES = 12 << 20  # given up when memory runs out, so that the worker can still say so, and import what it takes
+_TAKEN = (
+    "{} belong to this session and are put back now; the cell's own values of these names are gone: name them otherwise"
+)
 _PENDING_SIGNALS = 64  # timers too; where we are not root all jails of a user share the kernel's own bound
 
 
@@ -64,7 +67,9 @@ class Worker:
         if status == "out_of_memory":
             gc.collect()
         try:
-            self._names.end()
+            taken = self._names.end()
+            if taken and self._names.final is None:
+                self._output.write(f"\n({_TAKEN.format(', '.join(taken))})\n")
         except Exception as failure:  # what the model left in `answer` may do anything
             status, error = "raised", traceback_text(failure)
         self._names.cell_id = 0

@@ -76,18 +76,21 @@ class Names:
         self.variables.update(facts)
         self._not_user |= facts.keys()
 
-    def end(self) -> None:
+    def end(self) -> list[str]:
         """Take answer["ready"] for an answer, and put back every fixed name that the cell had used for its own.
 
-        `answer` is not put back: a cell that says `answer = ...` means it, and may name it in FINAL_VAR later.
+        Returns the tools among them. `answer` is not put back: a cell that says `answer = ...` means it, and may name
+        it in FINAL_VAR later.
         """
         answer = self.variables.get("answer")
         if self.final is None and isinstance(answer, dict) and answer.get("ready"):
             self.final = {"value": to_json(answer.get("content", ""))}
             answer["ready"] = False  # the host may ask for more, and a later cell has not answered by itself
+        taken = [name for name, tool in self._fixed.items() if self.variables.get(name, tool) is not tool]
         self.variables.update(self._kept)
         self.variables.pop("print", None)
         self.variables.setdefault("answer", self.answer)
+        return taken
 
     def _recurse(self, asks: Sequence[Mapping[str, object]]) -> list[dict[str, Json]]:
         if not self.cell_id:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
-from rlm_local.events import Event, NodeEnded, NodeStarted, SubCallDone, TurnStarted
+from rlm_local.events import Event, NodeEnded, NodeStarted, PageDone, SubCallDone, TurnStarted
 from rlm_local.limits import Limits
 from rlm_local.ports import Recorder
 from rlm_local.prompts import load_profile
@@ -114,6 +114,22 @@ async def test_what_cannot_be_asked_is_told_with_numbers_or_a_repair(nsjail: Non
     engine = AnsweringEngine(scripted(f"print('rents')\n{code}"), tokens_each=10, window_tokens=32_000)
     await ask(engine, KeptEvents(), max_tokens=90_000)
     assert printed in engine.completions[1].messages[-1].content
+
+
+async def test_batches_within_a_child_are_its_own_and_paid_by_the_tree(nsjail: None) -> None:
+    child = (
+        "made = llm_map(documents[0].text.splitlines(), 'shout')\n"
+        "said = llm_query_batched(['a', 'b'])\n"
+        "asked = rlm_query_batched(['c', 'd'], ['1', '2'])\n"  # at the last level: plain calls
+        "print('rents', len(made), len(said), len(asked))"
+    )
+    recorder, engine = KeptEvents(), AnsweringEngine(scripted(ASK_ALL, child), tokens_each=10, window_tokens=32_000)
+    answer = await ask(engine, recorder, max_subcalls=60)
+    assert str(answer.value).count("rents 2 2 2") == 3
+    pages, calls = of(recorder.events, PageDone), of(recorder.events, SubCallDone)
+    assert sorted(one.node for one in pages) == ["0.1", "0.2", "0.3"]  # type: ignore[attr-defined]
+    assert sum(one.node != "0" for one in calls) == 3 * 4  # type: ignore[attr-defined]
+    assert answer.subcalls == 3 * (1 + 2 + 2 + 2)
 
 
 async def test_a_text_of_a_document_goes_as_its_span_and_another_as_text(nsjail: None) -> None:
