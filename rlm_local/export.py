@@ -30,6 +30,7 @@ from rlm_local.events import (
 )
 from rlm_local.limits import Limits
 from rlm_local.prompts import Profile, Situation, opening_messages, subcall_messages
+from rlm_local.resume import packages_of
 from rlm_local.runtime import profile_of
 from rlm_local.trace import Trace
 from rlm_local.types import Answer, Document, JsonObject, JsonValue, Message, Role, Route
@@ -105,7 +106,7 @@ class _Run:
             raise TraceError(f"{trace.path} does not begin with the start of a run")
         if any(isinstance(event, Routed) and event.route is Route.DIRECT for event in trace.events):
             raise TraceError(f"{trace.path}: its one request held the documents, and a trace keeps no text of them")
-        self.profile: Profile = profile_of(find_card(started.model, load_cards()))
+        self.profile: Profile = profile_of(find_card(started.model, load_cards()), packages_of(started))
         if (started.profile, started.prompts_sha256) != (self.profile.name, self.profile.sha256):
             raise TraceError(
                 f"{trace.path}: its prompts are {started.profile} {started.prompts_sha256[:16]}, and this build has "

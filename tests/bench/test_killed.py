@@ -1,4 +1,4 @@
-"""A run that SIGKILL ends goes on to the same answer, and pays for nothing twice: 4 points, `make killed-runs` has 20."""
+"""A run that SIGKILL ends goes on to the same answer and pays for nothing twice; `make killed-runs` has more points."""
 
 from __future__ import annotations
 
