@@ -49,6 +49,7 @@ _ONLY_OWN = {
     "window": "--window",
     "kv_tokens": "--kv-tokens",
     "packages": "--jail-packages",
+    "route": "--route",
     "trace_dir": "--trace-dir",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
