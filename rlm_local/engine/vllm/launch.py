@@ -41,7 +41,7 @@ class Backend(StrEnum):
 
 
 # A whole mask of the lexical turn grammar takes xgrammar 0.2.8 a quarter to half a second of processor time, and all
-# replies of a server wait for it; llguidance takes a millisecond (151,936 tokens).
+# replies of a server wait for it. Of the larger Python grammar llguidance makes one in 1.3 ms (151,936 tokens).
 DEFAULT_BACKEND = Backend.GUIDANCE
 
 
