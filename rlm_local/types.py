@@ -55,7 +55,7 @@ class GrammarMode(StrEnum):
     PYTHON = "python"  # and the block compiles
 
 
-DEFAULT_GRAMMAR = GrammarMode.SKELETON
+DEFAULT_GRAMMAR = GrammarMode.PYTHON
 
 
 class AnswerProtocol(StrEnum):
