@@ -88,7 +88,13 @@ def test_a_mistake_is_one_sentence_with_its_line(mistake: Callable[..., Any], tm
 def test_ctrl_c_leaves_nothing(nsjail: None, tmp_path: Path) -> None:
     own = corpus(tmp_path / "own.jsonl", *({"id": f"endless-{n}", "code": "while True: pass"} for n in range(40)))
     command = [sys.executable, "-m", "rlm_local", "attack", "--corpus", own]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+    )
     workers = wait_for(lambda: workers_of(running.pid) if len(workers_of(running.pid)) >= 3 else [])
     running.send_signal(signal.SIGINT)
     out, err = running.communicate(timeout=END_S)

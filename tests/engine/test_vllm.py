@@ -251,14 +251,21 @@ async def test_a_server_whose_starter_dies_leaves_no_process(tmp_path: Path, unt
     settings(tmp_path)
     environment = {**os.environ, "PYTHONPATH": str(Path(rlm_local.__file__).parent.parent)}
     starter = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", script, str(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+        sys.executable,
+        "-c",
+        script,
+        str(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
     )
     assert starter.stdout is not None
     keeper = int(await starter.stdout.readline())
     tree = [keeper, *below(keeper)]
     assert len(tree) == 3
     starter.send_signal(ending)
-    await starter.wait()
+    await asyncio.wait_for(starter.wait(), 60)
     await until(lambda: not any(map(lives, tree)), within_s=10)
     assert list((tmp_path / "run").iterdir()) == []
 
