@@ -134,11 +134,15 @@ class HttpEngine:
         await self._client.aclose()
 
     async def is_healthy(self) -> bool:
-        """Tell whether the engine says that it can answer."""
+        """Tell whether the engine says that it can answer. One whose client was closed says nothing."""
         try:
             return (await self._client.get("/health", timeout=_HEALTH_S)).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
+        except RuntimeError:  # of httpx, when the client was closed meanwhile, as by who replaces a dead engine
+            if self._client.is_closed:
+                return False
+            raise
 
     async def exchange(self, path: str, body: object) -> dict[str, Any]:
         """Return what the engine answers to a POST. Raises what complete() raises."""

@@ -1,4 +1,4 @@
-"""What the client sends is JSON in UTF-8, whatever the text of a request holds."""
+"""What the client sends is JSON in UTF-8, whatever the text of a request holds; and what it says once it is closed."""
 
 from __future__ import annotations
 
@@ -30,3 +30,11 @@ async def test_every_text_can_be_sent(text: str, sent: str) -> None:
         engine = HttpEngine(client, EngineInfo("m", 4096, "lark"))
         assert await engine.count_tokens(text) == 1
     assert json.loads(bodies[0])["prompt"] == sent
+
+
+async def test_an_engine_whose_client_another_request_has_closed_is_not_healthy() -> None:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200)), base_url="http://engine")
+    engine = HttpEngine(client, EngineInfo("m", 4096, "lark"))
+    assert await engine.is_healthy()
+    await engine.close()
+    assert not await engine.is_healthy()

@@ -77,6 +77,7 @@ def make_card(
         licence="MIT",
         context_tokens=512,
         description="a toy",
+        direct_up_to_tokens=None,
         sampling=Sampling(),
         llama=llama,
         vllm=vllm,
