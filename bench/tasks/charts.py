@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.haystack import CountTokens
 from bench.tasks import scoring
+from bench.tasks.asked import Asked, task_of_kinds
 from bench.tasks.fill import fill, shuffled
-from bench.tasks.task import Family, Maker, Scorer, Sources, Task, characters
+from bench.tasks.task import Family, Maker, Sources, Task, characters
 from rlm_local.errors import ConfigError
 from rlm_local.types import Document, JsonValue
 
@@ -50,15 +51,6 @@ class Patient:
     labs: tuple[tuple[str, str, float], ...]  # name, day, value; those that are numbers
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    question: str
-    gold: JsonValue
-    scorer: Scorer
-    schema: JsonValue
-    floor: JsonValue
-
-
 def read_patients(sources: Sources) -> list[Patient]:
     """Return every patient whose chart is there and whose name nobody else has."""
     charts = _HEADER.split(gzip.decompress(sources.read(CHARTS)).decode("utf-8"))
@@ -81,7 +73,7 @@ def _patient(record: dict[str, Any], text: str) -> Patient:
     )
 
 
-def _latest(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
+def _latest(patients: Sequence[Patient], draw: random.Random) -> Asked | None:
     fit = []
     for patient in patients:
         for name in sorted({name for name, _, _ in patient.labs}):
@@ -93,17 +85,17 @@ def _latest(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
     patient, name = draw.choice(fit)
     _, _, value = max((lab for lab in patient.labs if lab[0] == name), key=lambda lab: lab[1])
     text = f"What is the latest value of '{name}' in the chart of {patient.name}? Answer with the number alone."
-    return _Asked(text, value, scoring.close, {"type": "number"}, 100)
+    return Asked(text, value, scoring.close, {"type": "number"}, 100)
 
 
-def _first(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
+def _first(patients: Sequence[Patient], draw: random.Random) -> Asked | None:
     fit = [(one, name) for one in patients for name in sorted({name for name, _ in one.medications})]
     if not fit:
         return None
     patient, name = draw.choice(fit)
     when = min(when for each, when in patient.medications if each == name)
     text = f"On which day was '{name}' first ordered for {patient.name}? Answer as YYYY-MM-DD."
-    return _Asked(text, when, scoring.day, None, "2012-01-01")
+    return Asked(text, when, scoring.day, None, "2012-01-01")
 
 
 def _with(patients: Sequence[Patient], names: Sequence[str]) -> list[str]:
@@ -116,33 +108,33 @@ def _common(patients: Sequence[Patient], draw: random.Random) -> str:
     return draw.choice(several) if several else ""
 
 
-def _cohort(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
+def _cohort(patients: Sequence[Patient], draw: random.Random) -> Asked | None:
     if not (name := _common(patients, draw)):
         return None
     text = f"How many of the {len(patients)} patients have the diagnosis '{name}' in their chart?"
     number = len(_with(patients, [name]))
-    return _Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(patients) // 4)
+    return Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(patients) // 4)
 
 
-def _lay(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
+def _lay(patients: Sequence[Patient], draw: random.Random) -> Asked | None:
     fit = sorted(words for words, names in LAY_WORDS.items() if _with(patients, names))
     if not fit:
         return None
     words = draw.choice(fit)
     text = f"How many of the {len(patients)} patients have ever been diagnosed with {words}?"
     number = len(_with(patients, LAY_WORDS[words]))
-    return _Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(patients) // 4)
+    return Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(patients) // 4)
 
 
-def _list(patients: Sequence[Patient], draw: random.Random) -> _Asked | None:
+def _list(patients: Sequence[Patient], draw: random.Random) -> Asked | None:
     if not (name := _common(patients, draw)):
         return None
     text = f"List the names of all patients with the diagnosis '{name}', a name a line."
     everyone: JsonValue = [one.name for one in patients]
-    return _Asked(text, list(_with(patients, [name])), scoring.set_f1, NAMES, everyone)
+    return Asked(text, list(_with(patients, [name])), scoring.set_f1, NAMES, everyone)
 
 
-KINDS: dict[str, Callable[[Sequence[Patient], random.Random], _Asked | None]] = {
+KINDS: dict[str, Callable[[Sequence[Patient], random.Random], Asked | None]] = {
     "latest value": _latest,
     "cohort count": _cohort,
     "first date": _first,
@@ -163,25 +155,10 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
         texts = [Document(name, one.text) for name, one in by_name.items()]
         documents = fill((), shuffled(texts, draw), chars, draw)
         chosen = [by_name[document.name] for document in documents]
-        names = list(KINDS)
-        for turn in range(len(names)):
-            kind = names[(index + turn) % len(names)]
-            if (asked := KINDS[kind](chosen, draw)) is not None:
-                break
-        else:
+        task = task_of_kinds("charts", index, documents, KINDS, lambda ask: ask(chosen, draw), counted="patients")
+        if task is None:
             raise ConfigError(f"--tokens is {tokens}, but its {len(chosen)} charts hold nothing to ask about")
-        return Task(
-            family="charts",
-            index=index,
-            kind=kind,
-            documents=tuple(documents),
-            question=asked.question,
-            gold=asked.gold,
-            scorer=asked.scorer,
-            answer_schema=asked.schema,
-            floors={"always the same": asked.floor},
-            facts={"patients": len(chosen)},
-        )
+        return task
 
     return make
 

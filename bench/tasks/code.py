@@ -20,8 +20,9 @@ from pathlib import Path
 
 from bench.haystack import CountTokens
 from bench.tasks import scoring
+from bench.tasks.asked import Asked, task_of_kinds
 from bench.tasks.fill import fill, shuffled
-from bench.tasks.task import Family, Maker, Scorer, Sources, Task, characters
+from bench.tasks.task import Family, Maker, Sources, Task, characters
 from rlm_local.errors import ConfigError
 from rlm_local.types import Document, JsonValue
 
@@ -126,16 +127,7 @@ def _unique(names: Sequence[str]) -> list[str]:
     return sorted(name for name, number in Counter(names).items() if number == 1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    question: str
-    gold: JsonValue
-    scorer: Scorer
-    schema: JsonValue
-    floor: JsonValue
-
-
-def _locate(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _locate(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     names = _unique([name for one in files for name, _ in one.classes])
     if len(files) < len(CHOICES) or not names:
         return None
@@ -145,7 +137,7 @@ def _locate(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
     offered = shuffled([home, *others], draw)
     listed = " ".join(f"{letter}) {name}" for letter, name in zip(CHOICES, offered, strict=True))
     text = f"Which file defines the class {wanted}? {listed} Answer with the letter alone."
-    return _Asked(text, CHOICES[offered.index(home)], scoring.choice, {"enum": list(CHOICES)}, "A")
+    return Asked(text, CHOICES[offered.index(home)], scoring.choice, {"enum": list(CHOICES)}, "A")
 
 
 def _subclasses(files: Sequence[Facts], draw: random.Random) -> tuple[str, list[str]] | None:
@@ -158,32 +150,32 @@ def _subclasses(files: Sequence[Facts], draw: random.Random) -> tuple[str, list[
     return (base, sorted(bases[base])) if several and (base := draw.choice(several)) else None
 
 
-def _count_subclasses(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _count_subclasses(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     if (found := _subclasses(files, draw)) is None:
         return None
     text = f"How many classes name {found[0]} directly as a base class? Answer with the number."
-    return _Asked(text, len(found[1]), scoring.count, INTEGER, 3)
+    return Asked(text, len(found[1]), scoring.count, INTEGER, 3)
 
 
-def _list_subclasses(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _list_subclasses(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     if (found := _subclasses(files, draw)) is None:
         return None
     text = f"List the names of all classes that name {found[0]} directly as a base class, a name a line."
     schema: JsonValue = {"type": "array", "items": {"type": "string"}}
-    return _Asked(text, list(found[1]), scoring.set_f1, schema, [])
+    return Asked(text, list(found[1]), scoring.set_f1, schema, [])
 
 
-def _count_raises(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _count_raises(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     counts = Counter(name for one in files for name in one.raised)
     several = sorted(name for name, number in counts.items() if 2 <= number <= 60)
     if not several:
         return None
     name = draw.choice(several)
     text = f"How many `raise` statements in the code raise {name} (the name itself, called or not)?"
-    return _Asked(f"{text} Answer with the number.", counts[name], scoring.count, INTEGER, 5)
+    return Asked(f"{text} Answer with the number.", counts[name], scoring.count, INTEGER, 5)
 
 
-def _default(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _default(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     all_of = [each for one in files for each in one.defaults]
     unique = set(_unique([f"{function} {parameter}" for function, parameter, _ in all_of]))
     fit = sorted(each for each in all_of if f"{each[0]} {each[1]}" in unique)
@@ -191,10 +183,10 @@ def _default(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
         return None
     function, parameter, value = draw.choice(fit)
     text = f"What is the default value of the parameter `{parameter}` of the function or method `{function}`?"
-    return _Asked(f"{text} Answer with the value as it stands in the code.", value, scoring.literal, None, "None")
+    return Asked(f"{text} Answer with the value as it stands in the code.", value, scoring.literal, None, "None")
 
 
-def _summary(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
+def _summary(files: Sequence[Facts], draw: random.Random) -> Asked | None:
     all_of = [each for one in files for each in one.summaries]
     unique = set(_unique([summary for _, summary in all_of]))
     fit = sorted(each for each in all_of if each[1] in unique)
@@ -202,10 +194,10 @@ def _summary(files: Sequence[Facts], draw: random.Random) -> _Asked | None:
         return None
     name, summary = draw.choice(fit)
     text = f'Which function or method is described by a docstring that begins "{summary}"? Answer with its bare name.'
-    return _Asked(text, name, scoring.literal, None, "main")
+    return Asked(text, name, scoring.literal, None, "main")
 
 
-KINDS: dict[str, Callable[[Sequence[Facts], random.Random], _Asked | None]] = {
+KINDS: dict[str, Callable[[Sequence[Facts], random.Random], Asked | None]] = {
     "locate a class": _locate,
     "count subclasses": _count_subclasses,
     "default value": _default,
@@ -229,23 +221,10 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
         draw = random.Random(f"code {seed} {index}")
         documents = fill((), shuffled(fitting, draw), chars, draw)
         known = [facts(document) for document in documents]
-        names = list(KINDS)
-        for turn in range(len(names)):
-            kind = names[(index + turn) % len(names)]
-            if (asked := KINDS[kind](known, draw)) is not None:
-                return Task(
-                    family="code",
-                    index=index,
-                    kind=kind,
-                    documents=tuple(documents),
-                    question=asked.question,
-                    gold=asked.gold,
-                    scorer=asked.scorer,
-                    answer_schema=asked.schema,
-                    floors={"always the same": asked.floor},
-                    facts={"files": len(documents)},
-                )
-        raise ConfigError(f"--tokens is {tokens}, but its {len(documents)} files of code hold nothing to ask about")
+        task = task_of_kinds("code", index, documents, KINDS, lambda ask: ask(known, draw), counted="files")
+        if task is None:
+            raise ConfigError(f"--tokens is {tokens}, but its {len(documents)} files of code hold nothing to ask about")
+        return task
 
     return make
 

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 from bench.haystack import CountTokens
 from bench.tasks import scoring
+from bench.tasks.asked import Asked, task_of_kinds
 from bench.tasks.fill import fill, shuffled
-from bench.tasks.task import Family, Maker, Scorer, Sources, Task, characters
+from bench.tasks.task import Family, Maker, Sources, Task, characters
 from rlm_local.errors import ConfigError
 from rlm_local.types import Document, JsonValue
 
@@ -48,15 +49,6 @@ class Named:
     @property
     def name(self) -> str:
         return self.document.name
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    question: str
-    gold: JsonValue
-    scorer: Scorer
-    schema: JsonValue
-    floor: JsonValue
 
 
 class Clauses:
@@ -117,7 +109,7 @@ def _key(name: str) -> str:
     return "".join(each for each in name.lower() if each.isalnum())
 
 
-def _holds(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked | None:
+def _holds(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
     """Whether a contract has a clause; yes as often as no, as far as there are such."""
     wants_yes = draw.random() < 0.5
     fit = [(one, clause) for one in named for clause in known.about if (clause in one.contract.has) is wants_yes]
@@ -125,10 +117,10 @@ def _holds(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Aske
         return None
     one, clause = draw.choice(fit)
     text = f"Does the contract {one.name} have a clause of this kind: {clause}? {known.about[clause]} Answer yes or no."
-    return _Asked(text, "yes" if wants_yes else "no", scoring.word, YES_NO, "yes")
+    return Asked(text, "yes" if wants_yes else "no", scoring.word, YES_NO, "yes")
 
 
-def _quote(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked | None:
+def _quote(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
     texts = {one.name: " ".join(one.document.text.split()) for one in named}
     fit = [
         (one, clause, said)
@@ -143,26 +135,26 @@ def _quote(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Aske
         f"Quote word for word each passage of the contract {one.name} that belongs to this kind of clause: {clause}. "
         f"{known.about[clause]} A passage a line."
     )
-    return _Asked(text, list(said), scoring.passages_f1, NAMES, [])
+    return Asked(text, list(said), scoring.passages_f1, NAMES, [])
 
 
-def _law(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked | None:
+def _law(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
     fit = [one for one in named if one.contract.law]
     if not fit:
         return None
     one = draw.choice(fit)
     text = f"The law of which state or country governs the contract {one.name}? Answer with its name alone."
-    return _Asked(text, one.contract.law, scoring.exact, None, "New York")
+    return Asked(text, one.contract.law, scoring.exact, None, "New York")
 
 
-def _count(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked | None:
+def _count(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
     clause = draw.choice(sorted(known.about))
     number = sum(clause in one.contract.has for one in named)
     text = f"How many of the {len(named)} contracts have a clause of this kind: {clause}? {known.about[clause]}"
-    return _Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(named) // 4)
+    return Asked(f"{text} Answer with the number.", number, scoring.count, {"type": "integer"}, len(named) // 4)
 
 
-def _list(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked | None:
+def _list(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
     counts = Counter(clause for one in named for clause in one.contract.has if clause in known.about)
     common = sorted(clause for clause, number in counts.items() if number >= 2)
     if len(common) < 2:
@@ -176,11 +168,11 @@ def _list(known: Clauses, named: Sequence[Named], draw: random.Random) -> _Asked
                 f"({known.about[other]})? List the contracts' names, a name a line."
             )
             everyone: JsonValue = [each.name for each in named]
-            return _Asked(text, list(both), scoring.set_f1, NAMES, everyone)
+            return Asked(text, list(both), scoring.set_f1, NAMES, everyone)
     return None
 
 
-KINDS: dict[str, Callable[[Clauses, Sequence[Named], random.Random], _Asked | None]] = {
+KINDS: dict[str, Callable[[Clauses, Sequence[Named], random.Random], Asked | None]] = {
     "yes or no": _holds,
     "quote": _quote,
     "governing law": _law,
@@ -204,25 +196,12 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
         texts = [Document(name, known.texts[one.file]) for name, one in by_name.items()]
         documents = fill((), texts, chars, draw)
         named = [Named(document, by_name[document.name]) for document in documents]
-        names = list(KINDS)
-        for turn in range(len(names)):
-            kind = names[(index + turn) % len(names)]
-            if (asked := KINDS[kind](known, named, draw)) is not None:
-                break
-        else:
-            raise ConfigError(f"--tokens is {tokens}, but its {len(named)} contracts hold nothing to ask about")
-        return Task(
-            family="contracts",
-            index=index,
-            kind=kind,
-            documents=tuple(documents),
-            question=asked.question,
-            gold=asked.gold,
-            scorer=asked.scorer,
-            answer_schema=asked.schema,
-            floors={"always the same": asked.floor},
-            facts={"contracts": len(documents)},
+        task = task_of_kinds(
+            "contracts", index, documents, KINDS, lambda ask: ask(known, named, draw), counted="contracts"
         )
+        if task is None:
+            raise ConfigError(f"--tokens is {tokens}, but its {len(named)} contracts hold nothing to ask about")
+        return task
 
     return make
 
