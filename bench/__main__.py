@@ -19,7 +19,7 @@ from bench.jail.commands import churn_command, fuzz_command, jail_command
 from bench.killed import kill_and_resume
 from bench.kills import Kills
 from bench.labels import classify_command, counts_command
-from bench.output import as_json, say, write_result
+from bench.output import say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
 from bench.runtime_cost import measure as measure_cost
@@ -163,8 +163,7 @@ def grammar_command(
 
     counts = Counts(derivations, walks, turns, turns_of or WALKERS, statements, texts, speed)
     found = measure(counts, vocabulary, seed, say, xgrammar)
-    write_result(found, out)
-    click.echo(as_json(found))
+    tell_result(found, out)
     return 1 if found["unsound"] else 0
 
 
@@ -236,8 +235,7 @@ def kills_command(kills: int, seed: int, out: Path | None) -> int:
     refuse_full(out)
     with TemporaryDirectory(prefix="rlm-kills-") as folder:
         found = Kills(Path(folder), kills, seed, say).go()
-    write_result(found.as_object(), out, provenance(command_line()))
-    click.echo(as_json(found.as_object()))
+    tell_result(found.as_object(), out, provenance(command_line()))
     return 0 if found.is_clean else 1
 
 
@@ -253,8 +251,7 @@ def hidden_command(requests: int, seed: int, out: Path | None) -> int:
     refuse_full(out)
     with TemporaryDirectory(prefix="rlm-hidden-") as folder:
         found = hidden.measure(Path(folder), requests, seed, say)
-    write_result(found.as_object(), out, provenance(command_line()))
-    click.echo(as_json(found.as_object()))
+    tell_result(found.as_object(), out, provenance(command_line()))
     return 0 if all(pair.same_answer for pair in found.pairs) else 1
 
 
@@ -269,8 +266,7 @@ def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
     """
     refuse_full(out)
     found = kill_and_resume(kills, seed, say)
-    write_result(asdict(found), out, provenance(command_line()))
-    click.echo(as_json(asdict(found)))
+    tell_result(asdict(found), out, provenance(command_line()))
     for fault in found.faults():
         say(fault)
     return 1 if found.faults() else 0
@@ -284,8 +280,7 @@ def runtime_cost_command(turns: int, tokens: int, out: Path | None) -> int:
     """Measure what a turn, a sub-call and a long document cost the runtime itself. No model is needed."""
     refuse_full(out)
     found = asyncio.run(measure_cost(turns=turns, tokens=tokens, say=say))
-    write_result(asdict(found), out, provenance(command_line()))
-    click.echo(as_json(asdict(found)))
+    tell_result(asdict(found), out, provenance(command_line()))
     return 0
 
 

@@ -10,7 +10,7 @@ import click
 from bench.classify import HELD_OUT, TASKS, measure
 from bench.counts import count
 from bench.haystack import DEFAULT_DATA
-from bench.output import as_json, say, write_result
+from bench.output import say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.config import home
@@ -45,7 +45,7 @@ def classify_command(
             say=say,
         )
     )
-    _tell(found.as_object(), out)
+    tell_result(found.as_object(), out, provenance(command_line()))
     return 0
 
 
@@ -61,10 +61,5 @@ def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) ->
     """
     refuse_full(out)
     found = asyncio.run(count(tokens, accuracy=accuracy, seed=seed, say=say))
-    _tell(found.as_object(), out)
+    tell_result(found.as_object(), out, provenance(command_line()))
     return 0 if found.asked == found.lines == sum(found.counted.values()) else 1
-
-
-def _tell(found: dict[str, object], out: Path | None) -> None:
-    write_result(found, out, provenance(command_line()))
-    click.echo(as_json(found))

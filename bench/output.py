@@ -31,3 +31,9 @@ def write_result(found: Mapping[str, object], folder: Path | None, made: Provena
     told = dict(found) if made is None else {**found, "provenance": asdict(made)}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RESULT).write_text(as_json(told) + "\n", encoding="utf-8")
+
+
+def tell_result(found: Mapping[str, object], folder: Path | None, made: Provenance | None = None) -> None:
+    """Write result.json as write_result does, and print what was found."""
+    write_result(found, folder, made)
+    click.echo(as_json(found))
