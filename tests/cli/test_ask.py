@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from rlm_local.cli.main import main
+from tests.interrupts import hear_interrupts
 
 LEASE = "The notice period is ninety days.\n"
 
@@ -164,7 +165,7 @@ def test_ctrl_c_while_a_document_is_read_is_one_word(here: Path, toy_home: Path)
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+        preexec_fn=hear_interrupts,
     ) as asking:
         with Path("pipe").open("wb"):  # returns when the other end is open, so the document is being read
             asking.send_signal(signal.SIGINT)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 
 from rlm_local.cli.main import main
+from tests.interrupts import hear_interrupts
 
 T = TypeVar("T")
 END_S = 120.0  # generous for a busy machine
@@ -93,7 +94,7 @@ def test_ctrl_c_leaves_nothing(nsjail: None, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+        preexec_fn=hear_interrupts,
     )
     workers = wait_for(lambda: workers_of(running.pid) if len(workers_of(running.pid)) >= 3 else [])
     running.send_signal(signal.SIGINT)

@@ -23,6 +23,7 @@ from rlm_local.config import home
 from rlm_local.errors import JailUnavailable, StoreError
 from rlm_local.jail import nsjail_binary
 from rlm_local.store import Store
+from tests.interrupts import hear_interrupts
 
 MODEL = "smollm2-135m"
 # With these two the small model writes short turns, asks itself, and cites; no test depends on it.
@@ -68,7 +69,7 @@ class Asking:
             env=environ,
             cwd=cwd,
             start_new_session=True,  # a group of its own, for signals as a terminal sends them
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+            preexec_fn=hear_interrupts,
         )
         os.close(write_end)
         self._said = threading.Condition()

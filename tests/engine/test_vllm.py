@@ -24,6 +24,7 @@ from rlm_local.engine.vllm.scoring import ChoiceTree, winner
 from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable, WindowExceeded
 from rlm_local.testing import fake_vllm
 from rlm_local.types import Completion, Message, Role, Sampling
+from tests.interrupts import hear_interrupts
 
 Until = Callable[..., Awaitable[None]]
 
@@ -259,7 +260,7 @@ async def test_a_server_whose_starter_dies_leaves_no_process(tmp_path: Path, unt
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env=environment,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # a shell's & ignores it
+        preexec_fn=hear_interrupts,
     )
     assert starter.stdout is not None
     keeper = int(await starter.stdout.readline())
