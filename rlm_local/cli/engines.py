@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from rlm_local.cards import EngineKind, find_card, load_cards
+from rlm_local.cards import Card, EngineKind, find_card, load_cards
 from rlm_local.config import home, vllm_python
 from rlm_local.engine.choice import LLAMA, EngineChoice
 from rlm_local.engine.vllm.gpus import installed_gpus
@@ -116,13 +116,12 @@ def choose_engine(
 def _usual(model: str) -> EngineKind:
     """Return the engine of a model where nobody says: vLLM for what has a GPU and is here for vLLM alone."""
     card = find_card(model, load_cards())
-    if card.vllm is None or not installed_gpus() or _is_here(model, EngineKind.LLAMA):
+    if card.vllm is None or not installed_gpus() or _is_here(card, EngineKind.LLAMA):
         return EngineKind.LLAMA if card.llama is not None else EngineKind.VLLM
     return EngineKind.VLLM
 
 
-def _is_here(model: str, kind: EngineKind) -> bool:
-    card = find_card(model, load_cards())
+def _is_here(card: Card, kind: EngineKind) -> bool:
     if kind not in [weights.engine for weights in card.engines]:
         return False
     try:
