@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import shlex
 import socket
 import subprocess
@@ -20,10 +21,15 @@ import httpx
 
 from rlm_local.engine.launch import Launch, plan
 from rlm_local.engine.process import EngineProcess
-from rlm_local.errors import EngineUnavailable
+from rlm_local.errors import EngineUnavailable, RlmError
 from tools.peers import Peer
 
 _START_S = 120.0
+_MOST_BYTES = 12 << 30  # of a peer's own memory: one that keeps states has taken 22 GiB, and the machine with it
+
+
+class PeerFailed(RlmError):
+    """A peer did not come to the end of a workload; its last words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +167,11 @@ class LlamaCppServer:
 async def started(
     peer: Peer, weights: Path, settings: Settings, *, ends: frozenset[int]
 ) -> AsyncIterator[LlamaServer | LlamaCppServer]:
-    """Run a peer on loopback for the length of the block. Raises EngineUnavailable with its last words."""
+    """Run a peer on loopback for the length of the block.
+
+    Raises EngineUnavailable when it does not start, PeerFailed when it ends or fails in the block; both tell its last
+    words.
+    """
     port = _free_port()
     with TemporaryDirectory(prefix="rlm-bench-") as folder:
         said = Path(folder) / "log"
@@ -172,7 +182,10 @@ async def started(
                 is_native = peer.name == "llama-server"
                 if not await _answers(client, process, "/health" if is_native else "/v1/models"):
                     raise EngineUnavailable(f"{peer.name} {settings} does not answer; it said last: {_tail(said)}")
-                yield LlamaServer(client) if is_native else LlamaCppServer(client, ends)
+                try:
+                    yield LlamaServer(client) if is_native else LlamaCppServer(client, ends)
+                except (httpx.TransportError, EngineUnavailable) as error:
+                    raise PeerFailed(f"{type(error).__name__}: {error}; it said last: {_tail(said)}") from error
         finally:
             process.terminate()
             try:
@@ -187,7 +200,7 @@ def _process(peer: Peer, weights: Path, settings: Settings, port: int, said: Pat
     argv += shlex.split(settings.arguments)
     environ = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
     with said.open("wb") as log:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             argv,
             env={**environ, **settings.environ},
             stdin=subprocess.DEVNULL,
@@ -195,6 +208,8 @@ def _process(peer: Peer, weights: Path, settings: Settings, port: int, said: Pat
             stderr=subprocess.STDOUT,
             cwd=said.parent,
         )
+    resource.prlimit(process.pid, resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    return process
 
 
 async def _answers(client: httpx.AsyncClient, process: subprocess.Popen[bytes], path: str) -> bool:

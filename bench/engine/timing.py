@@ -11,7 +11,7 @@ from bench.engine.bare import measured
 from bench.engine.contestants import BARE, OURS, best_settings, contestant, described, timed_contestants
 from bench.engine.measurement import Bench, Figures, Measurement
 from bench.engine.rows import Row
-from bench.engine.servers import Server
+from bench.engine.servers import PeerFailed, Server
 from bench.engine.workloads import FAN_CALLS, SUB_CALLS, Timed, Work, classify, fan_out, rlm_trace
 
 MODEL = "qwen2.5-coder-1.5b"
@@ -27,9 +27,12 @@ def timed(name: str, title: str, workload: Workload, rows: Callable[[Bench], Seq
             waits, reordered = BARE[who]
             counts = sorted({*rows(bench), WIDEST})
             return dict(await measured(bench.weights, counts, waits, reordered=reordered))
-        async with contestant(bench, who) as server:
-            await server.write("Begin", out=1)  # the first request of a process pays for pages that are not there yet
-            return asdict(await workload(server, bench)) | described(bench, who)
+        try:
+            async with contestant(bench, who) as server:
+                await server.write("Begin", out=1)  # a process's first request pays for pages that are not there yet
+                return asdict(await workload(server, bench)) | described(bench, who)
+        except PeerFailed as error:
+            return {"failed": str(error)} | described(bench, who)
 
     return Measurement(name, title, MODEL, timed_contestants, run, report, repeated=True)
 
@@ -37,8 +40,11 @@ def timed(name: str, title: str, workload: Workload, rows: Callable[[Bench], Seq
 def report(rows: Sequence[Row]) -> list[str]:
     """Return a table of everybody, the ratio to the best peer, and the share of the floor."""
     servers = {r.contestant: r for r in rows if "wall_s" in r.figures}
+    failed = [
+        f"- `{r.contestant}` did not come to the end: {r.figures['failed']}" for r in rows if "failed" in r.figures
+    ]
     if not servers:
-        return ["Not measured."]
+        return ["Not measured.", *failed]
     walls = {name: walls_of(rows, name) for name in servers}
     lines = [
         "| | wall time, median | of | tokens read, of which reused | tokens out |",
@@ -53,11 +59,18 @@ def report(rows: Sequence[Row]) -> list[str]:
             f"| {f['completion_tokens']:,} |"
         )
     settings = {r.contestant: r.figures["settings"] for r in servers.values() if r.contestant != OURS}
-    return [*lines, "", *_verdict(rows, walls), "", *(f"- `{who}`: `{what}`" for who, what in settings.items())]
+    return [
+        *lines,
+        "",
+        *_verdict(rows, walls),
+        "",
+        *(f"- `{who}`: `{what}`" for who, what in settings.items()),
+        *failed,
+    ]
 
 
 def walls_of(rows: Sequence[Row], who: str) -> list[float]:
-    return [row.figures["wall_s"] for row in rows if row.contestant == who]
+    return [row.figures["wall_s"] for row in rows if row.contestant == who and "wall_s" in row.figures]
 
 
 def best_rates(rows: Sequence[Row]) -> tuple[float, dict[int, float]] | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from random import Random
 from xml.etree import ElementTree as ET
@@ -12,9 +13,11 @@ from bench.engine.reference import ideal_hits, lru_hits
 from bench.engine.report import PAGE, write_report
 from bench.engine.rows import Row, Rows
 from bench.engine.run import MEASUREMENTS
+from bench.engine.servers import PeerFailed, Settings, started
 from bench.engine.timing import best_rates, floor_s
 from bench.engine.workloads import Work
 from bench.provenance import provenance
+from tools.peers import Peer
 
 Prompts = list[tuple[int, ...]]
 
@@ -104,6 +107,30 @@ def test_a_row_comes_back_from_its_folder_as_it_went_in(tmp_path: Path) -> None:
     assert rows.of("trace") == []
 
 
+DIES = """
+import http.server, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        print("out of memory", flush=True)
+        sys.exit(1)
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.HTTPServer(("127.0.0.1", port), Handler).handle_request()
+server = http.server.HTTPServer(("127.0.0.1", port), Handler)
+server.handle_request()
+"""
+
+
+async def test_a_peer_that_ends_in_the_middle_is_told_of_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "dies.py").write_text(DIES)
+    peer = Peer("llama-server", "1", "1", (sys.executable, str(tmp_path / "dies.py")))
+    with pytest.raises(PeerFailed, match="it said last: .*out of memory"):
+        async with started(peer, tmp_path / "weights", Settings("greedy", ""), ends=frozenset()) as server:
+            await server.write("Begin", out=1)
+
+
 def test_the_report_names_the_ratio_to_the_best_peer_and_the_share_of_the_floor(tmp_path: Path) -> None:
     told = {
         "requests": 32,
@@ -118,12 +145,14 @@ def test_the_report_names_the_ratio_to_the_best_peer_and_the_share_of_the_floor(
         row("llama-server, slots: 8", wall_s=100.0, work={}, **told),
         row("llama-server, slots: 1", wall_s=80.0, work={}, **told),
         row("llama_cpp.server, one slot", wall_s=160.0, work={}, **told | {"cached_tokens": None}),
+        row("llama_cpp.server, greedy", failed="no memory", settings="-y", server="llama_cpp.server 1"),
     ]
     write_report(tmp_path, MEASUREMENTS, rows)
     page = (tmp_path / PAGE).read_text()
     assert "Ours / best peer: **0.50** (`llama-server, slots: 1`)" in page
     assert "Ours / `llama_cpp.server, one slot`: 0.25" in page
     assert "Floor at the batch sizes used: 36.0 s, share reached **0.90**" in page
+    assert "- `llama_cpp.server, greedy` did not come to the end: no memory" in page
     assert (
         page.index("| ours |") < page.index("| llama-server, slots: 1 |") < page.index("| llama_cpp.server, one slot |")
     )
