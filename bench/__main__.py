@@ -24,6 +24,7 @@ from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
 from bench.runtime_cost import measure as measure_cost
 from bench.soak import KILL_WAVE, soak
+from bench.tasks.families import FAMILIES
 from rlm_local.cards import find_card, load_cards
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
@@ -177,9 +178,10 @@ def grammar_command(
     default=[mode.value for mode in GrammarMode],
     help="May be given several times.",
 )
+@click.option("--task", type=click.Choice(list(FAMILIES)), default="niah", metavar="TASK", help="Family, as for `run`.")
 @click.option("--tokens", type=click.IntRange(min=1), default=131_072, help="Length of a task, with prompt and answer.")
 @click.option("--tasks", type=click.IntRange(min=1), default=10, help="How many tasks for each model and grammar.")
-@click.option("--seed", type=int, default=0, help="Decides keys, values and depths.")
+@click.option("--seed", type=int, default=0, help="Decides everything that is drawn.")
 @click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
 @click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
@@ -187,6 +189,7 @@ def grammar_command(
 def grammar_effect_command(
     models: tuple[str, ...],
     modes: tuple[str, ...],
+    task: str,
     tokens: int,
     tasks: int,
     seed: int,
@@ -195,7 +198,7 @@ def grammar_effect_command(
     data: Path,
     out: Path | None,
 ) -> int:
-    """Run the same needles with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
+    """Run the same tasks with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
     refuse_full(out)
     effect = asyncio.run(
         run_effect(
@@ -203,6 +206,7 @@ def grammar_effect_command(
             [GrammarMode(mode) for mode in modes],
             home(),
             provenance(command_line()),
+            task=task,
             tokens=tokens,
             tasks=tasks,
             seed=seed,

@@ -8,12 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.haystack import read_speeches, read_words
 from bench.output import write_result
 from bench.provenance import Provenance
 from bench.rows import Row, run_task
-from bench.tasks.needles import plan
-from bench.tasks.task import Task
+from bench.tasks.families import FAMILIES
+from bench.tasks.task import Sources, Task
 from rlm_local.config import Home
 from rlm_local.events import Event, TurnTaken
 from rlm_local.limits import Limits
@@ -55,6 +54,7 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
+    task: str  # family
     tokens: int
     seed: int
     limits: Limits
@@ -65,7 +65,11 @@ class Effect:
         """Write result.json and result.md into the folder."""
         write_result(asdict(self) | {"arms": [asdict(arm) | {"summary": arm.summary()} for arm in self.arms]}, folder)
         facts = [f"| {name} | {value} |" for name, value in self.provenance.facts()]
-        page = [f"# Effect of the grammar, S-NIAH at {self.tokens:,} tokens, seed {self.seed}", "", *table(self.arms)]
+        page = [
+            f"# Effect of the grammar, {self.task} at {self.tokens:,} tokens, seed {self.seed}",
+            "",
+            *table(self.arms),
+        ]
         page += ["", "| made with | |", "| --- | --- |", *facts, ""]
         (folder / "result.md").write_text("\n".join(page), encoding="utf-8")
 
@@ -172,6 +176,7 @@ async def run_effect(
     home: Home,
     made: Provenance,
     *,
+    task: str,
     tokens: int,
     tasks: int,
     seed: int,
@@ -180,16 +185,16 @@ async def run_effect(
     out: Path | None,
     say: Callable[[str], None],
 ) -> Effect:
-    """Run the same tasks with each model under each grammar.
+    """Run the same tasks of a family with each model under each grammar.
 
     What is known is written after each arm, so that an interrupted run keeps its finished arms.
     Raises ConfigError for data or models that are not here, and what starting the engine raises.
     """
-    effect = Effect(tokens, seed, limits, (), made)
-    haystack, words = read_speeches(data), read_words(data)
+    effect = Effect(task, tokens, seed, limits, (), made)
     for model in models:
         async with open_runtime(model, home) as runtime:
-            planned = list((await plan(haystack, words, tokens, seed, runtime.engine.count_tokens)).tasks(tasks))
+            make = await FAMILIES[task].plan(Sources(data), tokens, seed, runtime.engine.count_tokens)
+            planned = [make(index) for index in range(tasks)]
             for mode in modes:
                 traces = None if out is None else out / "traces" / f"{runtime.card.name}-{mode}"
                 arm = await _run_arm(runtime, mode, planned, limits, traces, say)

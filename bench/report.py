@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -56,6 +56,14 @@ class Result:
         """Return the result as `--json` prints it."""
         return {**asdict(self), "summary": self.summary(), "memory_method": METHOD}
 
+    def is_over_budget(self, row: Row) -> bool:
+        """Return whether a task went beyond its limits by more than one call, which may be as long as the window."""
+        return (
+            row.turns > self.limits.max_turns + 1
+            or row.subcalls > self.limits.max_subcalls + 1
+            or row.usage.total_tokens > self.limits.max_tokens + self.window_tokens
+        )
+
     def summary(self) -> dict[str, object]:
         """Return the figures over all rows. `completed` counts tasks that came to an answer of any kind."""
         rows = self.rows
@@ -68,6 +76,10 @@ class Result:
             "refused": _count(rows, Outcome.REFUSED),
             "failed": _count(rows, Outcome.FAILED),
             "confirmed": sum(row.confirmed for row in rows),
+            "failures": sum(row.is_failure for row in rows),
+            "over_budget": sum(self.is_over_budget(row) for row in rows),
+            "citations": sum(row.citations for row in rows),
+            "verified": sum(row.verified for row in rows),
             "score": sum(row.score for row in rows) / len(rows) if rows else 0.0,
             "median_s": median(row.wall_s for row in rows) if rows else 0.0,
             "wall_s": sum(row.wall_s for row in rows),
@@ -126,11 +138,21 @@ def summary_lines(result: Result) -> list[str]:
         f"median {total['median_s']:.1f} s, together {total['wall_s']:.0f} s",
         f"tokens {total['prompt_tokens']} in ({total['cached_tokens']} cached), {total['completion_tokens']} out; "
         f"turns {total['turns']}, sub-calls {total['subcalls']}",
+        *(run_lines(total) if result.profile else []),
         *(f"floor, {name}: score {points:.3f}" for name, points in floors(result.rows).items()),
     ]
     if total["labelled"]:
         lines.append(f"items labelled right by sub-models: {total['labelled_right']} of {total['labelled']}")
     return [*lines, memory_line(result)] if done else lines
+
+
+def run_lines(total: Mapping[str, object]) -> list[str]:
+    """Return what only the runtime's own runs have to hold, from a summary."""
+    return [
+        f"failures (errors of ours, or unconfirmed with budget left) {total['failures']}, "
+        f"over budget by more than one call {total['over_budget']}, "
+        f"quotes that stand where they say {total['verified']} of {total['citations']}"
+    ]
 
 
 def memory_line(result: Result) -> str:

@@ -12,9 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 from bench.tasks.scoring import as_text
 from bench.tasks.task import Task
 from rlm_local.errors import ConfigError, EngineRefused, RlmError
-from rlm_local.types import Answer, JsonValue, StopReason, Usage
+from rlm_local.types import Answer, Citation, JsonValue, StopReason, Usage
 
 SCORED_RIGHT = 1 - 1e-9
+SPENT = (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT, StopReason.TIME_LIMIT)  # ends of a run that used its budget up
 
 
 class Labelled(Protocol):
@@ -73,11 +74,18 @@ class Row:
     labelled: int = 0  # items whose gold label is known that a sub-model labelled
     labelled_right: int = 0
     detail: str = ""  # why it was refused, failed or not confirmed
+    citations: int = 0
+    verified: int = 0  # of them, those that stand in the task's own copy of the document, where they say
 
     @property
     def is_answered(self) -> bool:
         """Whether it came to an answer of any kind: completion, apart from accuracy."""
         return self.outcome not in (Outcome.REFUSED, Outcome.FAILED) and self.answer != ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the run ended badly, right or wrong: by an error of ours, or unconfirmed with budget left."""
+        return self.outcome is Outcome.FAILED or (not self.confirmed and self.stop not in SPENT)
 
 
 def row_object(row: Row) -> dict[str, Any]:
@@ -148,4 +156,13 @@ async def run_task(task: Task, arm: Arm) -> Row:
         labelled=labelled.of if labelled else 0,
         labelled_right=labelled.right if labelled else 0,
         detail=answer.reason,
+        citations=len(answer.citations),
+        verified=sum(stands(citation, task) for citation in answer.citations),
     )
+
+
+def stands(citation: Citation, task: Task) -> bool:
+    """Return whether a quote stands in the task's document, at its characters and on its line."""
+    text = next((one.text for one in task.documents if one.name == citation.document), "")
+    on_line = text.count("\n", 0, citation.start) + 1
+    return text[citation.start : citation.end] == citation.quote and citation.line == on_line

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.tasks import absent, charts, code, contracts, multihop, needles, pairs, studies, windows
+from bench.tasks import absent, charts, code, contracts, mixed, multihop, needles, pairs, studies, windows
 from bench.tasks.task import Family
 
 FAMILIES: dict[str, Family] = {
@@ -17,5 +17,6 @@ FAMILIES: dict[str, Family] = {
         charts.FAMILY,
         studies.FAMILY,
         absent.FAMILY,
+        mixed.FAMILY,
     )
 }

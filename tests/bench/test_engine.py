@@ -126,7 +126,7 @@ server.handle_request()
 async def test_a_peer_that_ends_in_the_middle_is_told_of_with_its_last_words(tmp_path: Path) -> None:
     (tmp_path / "dies.py").write_text(DIES)
     peer = Peer("llama-server", "1", "1", (sys.executable, str(tmp_path / "dies.py")))
-    with pytest.raises(PeerFailed, match="it said last: .*out of memory"):
+    with pytest.raises(PeerFailed, match=r"it said last: .*out of memory"):
         async with started(peer, tmp_path / "weights", Settings("greedy", ""), ends=frozenset()) as server:
             await server.write("Begin", out=1)
 

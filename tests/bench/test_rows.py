@@ -11,7 +11,7 @@ from bench.rows import Outcome, Row, read_row, row_object, run_task, run_tasks
 from bench.tasks.scoring import count, string_match_all
 from bench.tasks.task import Task
 from rlm_local.errors import ConfigError, EngineUnavailable
-from rlm_local.types import Answer, Document, GrammarMode, StopReason, Usage
+from rlm_local.types import Answer, Citation, Document, GrammarMode, StopReason, Usage
 
 TEXT = "It rained. The number is 1234567. It stopped."
 TASK = Task("niah", 0, "needle", (Document("a.txt", TEXT),), "What is the number?", "1234567", string_match_all)
@@ -75,6 +75,44 @@ async def test_an_error_of_ours_is_a_failed_row_and_the_next_task_still_runs() -
     await run_tasks([TASK, replace(TASK, index=1)], arm, rows.append)
     assert [row.outcome for row in rows] == [Outcome.FAILED, Outcome.RIGHT]
     assert rows[0].detail == "EngineUnavailable: the engine is gone"
+
+
+@pytest.mark.parametrize(
+    ("stop", "confirmed", "fails"),
+    [
+        (StopReason.FINAL, True, False),
+        (StopReason.FINAL, False, True),
+        (StopReason.NO_PROGRESS, False, True),
+        (StopReason.TURN_LIMIT, False, False),  # its budget was spent
+    ],
+)
+async def test_a_run_fails_when_it_ends_unconfirmed_with_budget_left(
+    stop: StopReason, confirmed: bool, fails: bool
+) -> None:
+    row = await run_task(TASK, ScriptedArm(Answer("1234567", stop, confirmed)))
+    assert row.is_failure is fails
+    assert (await run_task(TASK, ScriptedArm(EngineUnavailable("gone")))).is_failure
+
+
+async def test_a_quote_counts_as_verified_only_where_it_stands() -> None:
+    quote = "The number is 1234567."
+    at = TEXT.index(quote)
+    good = Citation("a.txt", at, at + len(quote), 1, quote)
+    bad = [
+        replace(good, document="b.txt"),
+        replace(good, start=at + 1),
+        replace(good, line=2),
+        replace(good, quote="x"),
+    ]
+    row = await run_task(TASK, ScriptedArm(replace(answer("1234567"), citations=(good, *bad))))
+    assert (row.citations, row.verified) == (5, 1)
+
+
+async def test_a_result_tells_failures_quotes_and_what_went_over_its_budget() -> None:
+    row = await run_task(TASK, ScriptedArm(answer("1234567")))
+    over = replace(row, number=2, turns=14, confirmed=False)
+    of = replace(result(row, over, tasks=2), profile="small")
+    assert any("left) 1, over budget by more than one call 1" in line for line in summary_lines(of))
 
 
 async def test_a_mistake_in_the_settings_ends_the_run() -> None:

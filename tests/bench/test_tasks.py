@@ -34,6 +34,7 @@ NEEDED = dict.fromkeys(FAMILIES, SETS[0].file) | {
     "charts": "synthea/facts.jsonl.gz",
     "studies": studies.STUDIES,
     "absent": "synthea/facts.jsonl.gz",
+    "mixed": contracts.CLAUSES,
 }
 TOKENS, NUMBER = 8_192, 20
 
@@ -68,11 +69,12 @@ every_family = pytest.mark.parametrize("family", list(FAMILIES))
 async def test_gold_scores_one_and_floors_stay_below(family: str) -> None:
     tasks = await tasks_of(family)
     assert [task.score(task.gold) for task in tasks] == [1.0] * NUMBER
-    if family != "pairs":  # whose text form has brackets
-        assert [task.score(as_text(task.gold)) for task in tasks] == [1.0] * NUMBER
+    said = [task for task in tasks if "pairs of user ids" not in task.question]  # whose text form has brackets
+    assert [task.score(as_text(task.gold)) for task in said] == [1.0] * len(said)
     for name in {name for task in tasks for name in task.floors}:
         points = [task.score(task.floors[name]) for task in tasks if name in task.floors]
-        assert sum(points) / len(points) < 0.95, name
+        if len(points) >= 4:  # a kind comes round in four tasks at most; `mixed` has fewer of each here
+            assert sum(points) / len(points) < 0.95, name
 
 
 @every_family
