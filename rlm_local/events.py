@@ -52,6 +52,7 @@ class RunStarted:
     engine: EngineInfo
     version: str  # of rlm-local
     jail_packages: tuple[str, ...] = ()  # that cells could import, as "numpy==2.4.6"
+    head: str = ""  # of the first document, as far as the root was shown it before its first turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ class NodeStarted:
     documents: tuple[DocumentInfo, ...]  # by name and size
     spans: tuple[Span, ...]  # of the parent's documents that they are; empty for all of them, or a text
     limits: Limits  # its share
+    head: str = ""  # as for a run
 
 
 @dataclass(frozen=True, slots=True)

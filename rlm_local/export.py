@@ -43,6 +43,7 @@ class _Node:
     documents: tuple[DocumentInfo, ...]
     limits: Limits
     answer_schema: JsonValue = None
+    head: str = ""
 
 
 def sft(trace: Trace) -> Iterator[JsonObject]:
@@ -126,10 +127,10 @@ class _Run:
         taken = {event.node for event in self._trace.events if isinstance(event, TurnTaken)}
         first = self._started
         if ROOT in taken:
-            yield _Node(ROOT, first.question, first.documents, first.limits, first.answer_schema)
+            yield _Node(ROOT, first.question, first.documents, first.limits, first.answer_schema, first.head)
         for event in self._trace.events:
             if isinstance(event, NodeStarted) and event.node in taken:
-                yield _Node(event.node, event.question, event.documents, event.limits)
+                yield _Node(event.node, event.question, event.documents, event.limits, head=event.head)
 
     def turns(self, node: str) -> Iterator[JsonObject]:
         """Yield a node's replies, each followed by what it was told of it."""
@@ -157,6 +158,7 @@ class _Run:
                     subcall_tokens=window,
                     subcall_chars=int(window * per_token) // 1000 * 1000,
                     turns=node.limits.max_turns,
+                    head=node.head,
                     answer_schema=""
                     if node.answer_schema is None
                     else json.dumps(node.answer_schema, ensure_ascii=False),

@@ -33,7 +33,7 @@ from rlm_local.jail import (
     require_imports,
 )
 from rlm_local.ports import ChatEngine, Engine, Recorder
-from rlm_local.prompts import Profile, load_profile
+from rlm_local.prompts import Profile, load_profile, shown_head
 from rlm_local.store import Store
 from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Route, Sampling
 
@@ -153,6 +153,7 @@ class Runtime:
             engine=self.engine.info,
             version=__version__,
             jail_packages=self.packages.named,
+            head=shown_head(self.profile, request.documents),
         )
 
 

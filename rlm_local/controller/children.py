@@ -12,6 +12,7 @@ from rlm_local.controller.tree import Place, Tree
 from rlm_local.errors import ConfigError
 from rlm_local.events import DocumentInfo, NodeEnded, NodeStarted
 from rlm_local.limits import Limits
+from rlm_local.prompts import shown_head
 from rlm_local.types import Answer, CallForm, ChildAsk, Corpus, Document, Request, Span, SubCall, Usage
 
 TIME_SHARE = 0.8  # of the seconds that its parent has before it must answer
@@ -107,7 +108,8 @@ class Children:
         share = past.share(node) or share
         documents, whole = _documents(ask, self._corpus)
         infos = tuple(DocumentInfo(document.name, len(document.text), "", "") for document in documents)
-        started = NodeStarted(node, self._place.id, self._turn(), ask.question, infos, ask.spans, share)
+        head = shown_head(self._tree.profile, documents)
+        started = NodeStarted(node, self._place.id, self._turn(), ask.question, infos, ask.spans, share, head)
         self._tree.recorder.write(started)
         budget = Budget(share, parent=self._place.budget)
         budget.book(1, Usage())

@@ -12,7 +12,7 @@ from rlm_local.controller.observe import observe
 from rlm_local.controller.recurse import subcall_window
 from rlm_local.errors import ConfigError
 from rlm_local.ports import Engine
-from rlm_local.prompts import Profile, Situation, observation_message, opening_messages
+from rlm_local.prompts import Profile, Situation, observation_message, opening_messages, shown_head
 from rlm_local.types import Corpus, Malformed, Message, Page, Request, Role, Turn
 
 NOTE_TOKENS = TEMPLATE_TOKENS + 100  # what stands around an output in the message that shows it
@@ -34,6 +34,7 @@ async def situate(engine: Engine, profile: Profile, request: Request, corpus: Co
         subcall_tokens=window,
         subcall_chars=int(window * chars_per_token) // 1000 * 1000,
         turns=limits.max_turns,
+        head=shown_head(profile, corpus.documents),
         answer_schema="" if request.answer_schema is None else json.dumps(request.answer_schema, ensure_ascii=False),
     )
 
@@ -55,7 +56,7 @@ def _within(chars: int, texts: Iterable[str]) -> Iterator[str]:
 class Conversation:
     """Messages that only grow.
 
-    printed: what cells printed to the root, without echoes of its own words; an answer's support.
+    printed: what the root was shown of the documents, without echoes of its own words; an answer's support.
     read: that, and what sub-models read; where an answer's citations are looked for.
     """
 
@@ -69,7 +70,7 @@ class Conversation:
         self.output_tokens = 0  # the longest output that an observation will show
         self.printed: list[str] = []
         self.read: list[str] = []
-        self.shown: list[str] = []  # outputs as the root was shown them
+        self.shown: list[str] = []  # outputs as the root was shown them, and the documents' beginning
         self.given: list[str] = []  # prompts of sub-calls
 
     async def open(self, situation: Situation) -> None:
@@ -80,6 +81,9 @@ class Conversation:
         self.output_tokens = min(wanted, self._engine.info.window_tokens // 4)
         self._output_chars = min(self._profile.max_output_chars, int(self.output_tokens * chars_per_token))
         self.messages = opening_messages(self._profile, situation)
+        if situation.head:
+            for heard in (self.printed, self.read, self.shown):
+                heard.append(situation.head)
         counts = [await self._engine.count_tokens(message.content) for message in self.messages]
         self.prompt_tokens = sum(counts) + TEMPLATE_TOKENS + MESSAGE_TOKENS * len(counts)
 

@@ -1,7 +1,7 @@
 """What the models read, byte for byte."""
 
 from rlm_local.prompts.profile import Profile, load_profile
-from rlm_local.prompts.render import Situation, observation_message, opening_messages, subcall_messages
+from rlm_local.prompts.render import Situation, observation_message, opening_messages, shown_head, subcall_messages
 
 __all__ = [
     "Profile",
@@ -9,5 +9,6 @@ __all__ = [
     "load_profile",
     "observation_message",
     "opening_messages",
+    "shown_head",
     "subcall_messages",
 ]

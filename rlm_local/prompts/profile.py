@@ -4,8 +4,8 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
 
     system       rules of the game; the same bytes for every run, so that its KV cache is too
     user / assistant  worked turns in the order they stand: a user message, then the assistant's reply
-    question     the opening of a real run; $question, $documents, $characters, $names, $subcall_tokens,
-                 $subcall_characters, $turns are filled in
+    question     the opening of a real run; $question, $documents, $characters, $names, $head,
+                 $subcall_tokens, $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
     open         the note of an ordinary turn; $turns_left, $subcalls_left, $tokens_left, $seconds_left
     low          added to the note where less than a quarter of something is left; $what, $left
@@ -91,6 +91,11 @@ class Profile:
     max_output_chars: int  # of a cell's stdout in an observation
     sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
+
+    @property
+    def shows_head(self) -> bool:
+        """Whether the question comes with the beginning of the first document."""
+        return "$head" in self.question
 
 
 MAX_OUTPUT_CHARS = {"small": 3_000, "large": 20_000}  # characters; small models drown in more

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
 from rlm_local.prompts.profile import Profile
-from rlm_local.types import Message, Role
+from rlm_local.types import Document, Message, Role
 
+HEAD_CHARS = 800  # of the first document: a line of headings and a few of a table
 MAX_NAMES = 12  # document names told to the model at the start; the rest it can read from `documents`
 
 
@@ -21,6 +23,7 @@ class Situation:
     subcall_tokens: int  # the longest prompt of one llm_query
     subcall_chars: int  # the same in characters of these documents, rounded down
     turns: int
+    head: str = ""  # how the first document begins, for a profile that shows it
     answer_schema: str = ""  # JSON; empty when any answer will do
 
 
@@ -34,10 +37,26 @@ def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, .
         subcall_tokens=f"{situation.subcall_tokens:,}",
         subcall_characters=f"{situation.subcall_chars:,}",
         turns=situation.turns,
+        head=situation.head,
     )
     if situation.answer_schema:
         question += "\n" + Template(profile.typed).substitute(schema=situation.answer_schema)
     return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))
+
+
+def shown_head(profile: Profile, documents: Sequence[Document]) -> str:
+    """Return what a root is shown of its documents before its first turn; empty for a profile that shows nothing.
+
+    That is how the first one begins, in whole lines where it has them, else in whole words.
+    """
+    if not (profile.shows_head and documents):
+        return ""
+    text = documents[0].text
+    if len(text) <= HEAD_CHARS:
+        return text.strip()
+    head = text[:HEAD_CHARS]
+    line = head.rfind("\n", HEAD_CHARS // 2)
+    return head[: line if line >= 0 else head.rfind(" ") if " " in head else HEAD_CHARS].strip()
 
 
 def observation_message(profile: Profile, output: str, note: str) -> Message:

@@ -17,7 +17,6 @@ Span: TypeAlias = tuple[int, int, int]  # document index, start, end in its text
 
 _MAX_LIMIT = 100
 _MATCHING = 8  # passages of a pattern by default
-_NEAREST = 3  # by words alone, what comes after the best ones misleads a small model
 _CHARS = (80, 8000)
 
 
@@ -58,7 +57,7 @@ class Search:
 
         pattern: a text or regular expression, or a list of them. When nothing matches, the passages that hold
         most of its words are found instead. limit: passages of a pattern, by default 8 that match or 3 that only
-        come near; chars: length of a passage, about.
+        come near (more where several come equally near); chars: length of a passage, about.
         show: False returns without printing, for passages that only a sub-model is to read.
         """
         say = print if show else _say_nothing
@@ -109,7 +108,7 @@ class Search:
 
     def _view_by_words(self, text: str, limit: int | None, chars: int, note: str) -> _View:
         words = content_words(text)
-        result = nearest(self._corpus, words, chars=chars, limit=limit or _NEAREST)
+        result = nearest(self._corpus, words, chars=chars, limit=limit)
         remark = f" ({note})" if note else ""
         if not result.hits:
             return _View(f"no match for {text!r}{remark}, and none of its words occurs in the documents", [])

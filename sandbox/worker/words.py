@@ -13,10 +13,16 @@ from sandbox.worker.find import Position
 
 Place: TypeAlias = tuple[int, int]  # document index, position in the context
 
-_MAX_WORDS = 12
+_MAX_WORDS = 24
 _POSITIONS_PER_WORD = 20_000  # a word more frequent than this points nowhere
 _RESCORED = 256  # candidate windows that are read closely
 _KEPT_SHARE = 0.6  # of the best score; passages below it are noise
+_NEAREST = 3  # passages by default: by words alone, what comes after the best ones misleads a small model
+_MOST = 8  # by default: more only where they are as good as the last of them, or hold a rare word that no other shows
+_TIED_SHARE = 0.98  # of the last one's score that is kept anyway
+_RARE = 8  # a word that occurs no more often is one that the question is about
+_RARE_WORDS = 2  # in such a passage, one of them shown by no other
+_RARE_SHARE = 0.4  # of the best score, for such a passage
 _LETTERS = re.compile(r"[^\W_]+")
 _ESCAPES = re.compile(r"\\[a-zA-Z]|\(\?[a-zA-Z:=!<]+|\{\d*,?\d*\}")
 _STOPWORDS = frozenset(
@@ -47,26 +53,44 @@ def content_words(pattern: str) -> list[str]:
     return content[:_MAX_WORDS]
 
 
-def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int) -> Nearest:
-    """Return the passages, about `chars` long, in which most of the words meet."""
+def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int | None) -> Nearest:
+    """Return the passages, about `chars` long, in which most of the words meet.
+
+    limit: how many; None: three, and up to eight where a question asks for several things, because then others are
+    as good as the third, or a rare word of the question stands in no better one.
+    """
     text = corpus.folded() or corpus.context
     places = {word: _places(corpus, text, _stem(word)) for word in words}
     counts = {word: len(found) for word, found in places.items()}
     weights = {word: math.log1p(len(text) / (chars * max(1, count))) for word, count in counts.items() if count}
     named = _named(corpus, words)
+    asked = _asked(corpus, words)
     hits = []
     for index, start, end in _clusters(corpus, places, weights, named, chars):
         scored = _closely(text, (start, end), weights, chars)
         if scored is not None:
             score, position, present = scored
-            hits.append((score + _of_name(named, index, present), position, present))
+            of_name = _of_name(named, index, present) + (max(weights.values()) if index in asked else 0.0)
+            hits.append((score + of_name, position, present))
     hits.sort(key=lambda hit: (-hit[0], hit[1][0]))
+    rare = {word for word, count in counts.items() if 0 < count <= _RARE}
     kept: list[tuple[Position, tuple[str, ...]]] = []
+    shown: set[str] = set()  # of the rare words
+    near: list[float] = []  # scores of those that are kept for being nearest
     for score, position, present in hits:
-        if score < _KEPT_SHARE * hits[0][0] or len(kept) >= limit:
+        if score < _RARE_SHARE * hits[0][0] or len(kept) >= (limit or _MOST):
             break
-        if all(position[1] + chars // 2 < other[0] or position[0] - chars // 2 > other[1] for other, _ in kept):
+        is_near = score >= _KEPT_SHARE * hits[0][0] and (
+            len(near) < (limit or _NEAREST) or (not limit and score >= _TIED_SHARE * near[-1])
+        )
+        theirs = rare.intersection(present)
+        is_asked_for = not limit and len(theirs) >= _RARE_WORDS and not theirs <= shown
+        if (is_near or is_asked_for) and all(
+            position[1] + chars // 2 < other[0] or position[0] - chars // 2 > other[1] for other, _ in kept
+        ):
             kept.append((position, present))
+            shown |= theirs
+            near += [score] if is_near else []
     return Nearest(kept, counts)
 
 
@@ -80,6 +104,16 @@ def _named(corpus: Corpus, words: list[str]) -> list[dict[str, float]]:
     having = {word: sum(word in name for name in names) for word in words}
     worth = {word: math.log(len(names) / count) for word, count in having.items() if count}
     return [{word: worth[word] for word in words if word in name} for name in names]
+
+
+def _asked(corpus: Corpus, words: list[str]) -> set[int]:
+    """Return the documents that a question names in full; none when it names them all.
+
+    What is asked about one document is answered in it: being there is worth as much as the rarest word.
+    """
+    names = [set(_LETTERS.findall(document.name.rpartition("/")[2].lower())) for document in corpus.documents]
+    told = {index for index, name in enumerate(names) if name and name <= set(words)}
+    return told if len(told) < len(names) else set()
 
 
 def _of_name(named: list[dict[str, float]], index: int, present: Iterable[str]) -> float:

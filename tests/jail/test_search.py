@@ -161,3 +161,37 @@ def test_a_text_matches_its_own_loose_pattern(text: str) -> None:
 
 def test_content_words_leave_out_syntax_and_small_words() -> None:
     assert content_words(r"(?i)\bwhat is the notice\s+period{2,3}\d+") == ["notice", "period"]
+
+
+def magic(key: str, number: int) -> str:
+    return f"One of the special magic numbers for {key} is: {number}."
+
+
+def test_a_question_about_several_things_gets_a_passage_for_each() -> None:
+    keys = {"tasty-final": 2089540, "jittery-preface": 7146833, "elite-gorilla": 4069288, "ripe-hammer": 5550123}
+    text = "".join(f"{FILLER}{magic(key, number)}\n" for key, number in keys.items())
+    found = Desk(Document("a.txt", text)).search(f"What are the special magic numbers for {', '.join(keys)}?")
+    assert [number for number in keys.values() if str(number) not in str(found)] == []
+
+
+def test_passages_as_good_as_the_last_one_shown_are_shown_too_and_a_limit_is_kept() -> None:
+    numbers = range(7_000_001, 7_000_006)
+    text = "".join(f"{FILLER}{magic('ripe-hammer', number)}\n" for number in numbers)
+    search = Desk(Document("a.txt", text)).search
+    question = "Which are all the special magic numbers for ripe hammers?"
+    assert [number for number in numbers if str(number) not in str(search(question))] == []
+    assert len(search(question, limit=2)) == 2
+
+
+def test_what_comes_after_the_three_best_is_left_out() -> None:
+    text = "".join(f"{FILLER}The {words}.\n" for words in ("roof needs repair soon", *["roof is red"] * 5))
+    found = Desk(Document("a.txt", text)).search("When does the roof need repair?")
+    assert len(found) == 1  # the others have half of its score
+
+
+def test_a_document_that_a_question_names_in_full_comes_first() -> None:
+    licence = "The license is granted to either party."
+    others = [Document(f"C10{number}", f"{FILLER}An unlimited license, to a party.") for number in range(3)]
+    desk = Desk(*others, Document("C9043", f"{FILLER}{licence}"))
+    found = desk.search("Does C9043 have an unlimited license for a party?")
+    assert (found[0].document, licence in found[0].text) == ("C9043", True)

@@ -7,14 +7,23 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlm_local.errors import ConfigError
-from rlm_local.prompts import Situation, load_profile, observation_message, opening_messages, subcall_messages
+from rlm_local.prompts import (
+    Situation,
+    load_profile,
+    observation_message,
+    opening_messages,
+    shown_head,
+    subcall_messages,
+)
 from rlm_local.prompts.profile import MAX_OUTPUT_CHARS
-from rlm_local.types import AnswerProtocol, Role
+from rlm_local.prompts.render import HEAD_CHARS
+from rlm_local.types import AnswerProtocol, Document, Role
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 SITUATION = Situation(
@@ -24,6 +33,7 @@ SITUATION = Situation(
     subcall_tokens=15_000,
     subcall_chars=60_000,
     turns=12,
+    head="MASTER AGREEMENT of 3 May 2021",
 )
 
 
@@ -82,3 +92,24 @@ def test_a_model_is_told_of_packages_where_there_are_any_and_only_there(name: st
 def test_an_unknown_profile_is_named_beside_the_known_ones() -> None:
     with pytest.raises(ConfigError, match="'tiny'; there are large, small"):
         load_profile("tiny")
+
+
+def test_a_small_model_is_shown_how_the_first_document_begins() -> None:
+    lines = "".join(
+        f"2021-03-{day:02} | anna | The parcel came broken, for the {day}th time.\n" for day in range(1, 29)
+    )
+    documents = (Document("inbox.txt", lines), Document("other.txt", "not this one"))
+    head = shown_head(load_profile("small"), documents)
+    assert lines.startswith(head + "\n")  # whole lines
+    assert HEAD_CHARS // 2 < len(head) <= HEAD_CHARS
+    assert shown_head(load_profile("large"), documents) == ""
+    assert shown_head(load_profile("small"), ()) == ""
+    assert head in opening_messages(load_profile("small"), replace(SITUATION, head=head))[-1].content
+
+
+@pytest.mark.parametrize(("text", "cut"), [("word " * 400, "word"), ("x" * 2_000, "x"), ("short\n", "short")])
+def test_a_beginning_without_lines_ends_with_a_word(text: str, cut: str) -> None:
+    head = shown_head(load_profile("small"), (Document("a.txt", text),))
+    assert head.endswith(cut)
+    assert text.startswith(head)
+    assert len(head) <= HEAD_CHARS
