@@ -102,6 +102,8 @@ def serve(
         if left := runs.go_on():
             notes.write(f"{left} run{'s' if left > 1 else ''} of an earlier server go on\n")
         notes.write(f"{runtime.card.name} is served at {_address(listener, is_tls=tls is not None)}\n")
+        if uds is None:
+            notes.write(f"its runs can be watched at {reached}/\n")
 
     owner = Owner(new_secret())
     certificate = "" if tls is None else str(tls.certificate.absolute())

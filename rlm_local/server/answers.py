@@ -10,7 +10,9 @@ from uuid import uuid4
 from rlm_local.events import Event, RunEnded, RunStarted
 from rlm_local.server.wire import encoded
 from rlm_local.trace import event_lines
-from rlm_local.types import Answer, Citation, JsonObject, JsonValue, StopReason, Usage
+from rlm_local.types import Answer, Citation, Document, JsonObject, JsonValue, StopReason, Usage
+
+SURROUNDINGS_CHARS = 600  # of a document, on each side of a quote, that the answer of a run keeps
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,22 @@ def citation_of(citation: Citation) -> JsonObject:
         "start": citation.start,
         "end": citation.end,
         "line": citation.line,
+    }
+
+
+def kept_answer(answer: Answer, documents: Sequence[Document]) -> JsonObject:
+    """Return the answer of a run that outlives its documents: what stands around each quote is kept with it."""
+    told = told_of(answer)
+    del told["route"]
+    text_of = {document.name: document.text for document in documents}
+    citations = [citation_of(each) | _surroundings(each, text_of[each.document]) for each in answer.citations]
+    return {**told, "citations": [*citations], "usage": usage_of(answer.usage)}
+
+
+def _surroundings(citation: Citation, text: str) -> JsonObject:
+    return {
+        "before": text[max(0, citation.start - SURROUNDINGS_CHARS) : citation.start],
+        "after": text[citation.end : citation.end + SURROUNDINGS_CHARS],
     }
 
 

@@ -14,17 +14,20 @@ from starlette.types import ASGIApp
 
 from rlm_local import __version__
 from rlm_local.errors import RlmError
+from rlm_local.server.admission import Admission
+from rlm_local.server.answers import usage_of
 from rlm_local.server.chat import chat_routes
 from rlm_local.server.desk import DIRECT, Desk
 from rlm_local.server.docs import add_docs
 from rlm_local.server.files import Files
 from rlm_local.server.files_routes import files_routes
-from rlm_local.server.guard import FAILED, Guard
+from rlm_local.server.guard import FAILED, Guard, tenant_of
 from rlm_local.server.keys import Keys
 from rlm_local.server.owner import Owner, owner_routes
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
 from rlm_local.server.runs import Runs
 from rlm_local.server.runs_routes import runs_routes
+from rlm_local.server.start_page import add_page
 from rlm_local.server.wire import Json
 
 _GONE = 499  # what proxies log for a caller who hung up; nobody reads it
@@ -54,10 +57,24 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
         told = {
             "status": desk.state,
             "model": desk.card.name,
-            "runs": {"running": desk.runs.running, "waiting": desk.runs.waiting, "most": desk.runs.slots},
-            "direct": {"running": desk.direct.running, "waiting": desk.direct.waiting, "most": desk.direct.slots},
+            "runs": _places(desk.runs),
+            "direct": _places(desk.direct),
         }
         return Json(told, 200 if desk.state == "ready" else 503)
+
+    @app.get("/v1/rlm/state", summary="Its state, and the tokens of your own runs since it began")
+    async def state(request: Request) -> Response:
+        told = {
+            "object": "rlm.state",
+            "status": desk.state,
+            "version": __version__,
+            "models": _names(desk),
+            "window_tokens": _window(desk),
+            "runs": _places(desk.runs),
+            "direct": _places(desk.direct),
+            "usage": usage_of(desk.usage_of(tenant_of(request))),
+        }
+        return Json(told)
 
     @app.get("/metrics", summary="What was answered and what is under way, for Prometheus")
     async def metrics() -> Response:
@@ -66,8 +83,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
 
     @app.get("/v1/models", summary="The model, through runs and by itself")
     async def models() -> Response:
-        names = (desk.card.name, desk.card.name + DIRECT)
-        return Json({"object": "list", "data": [_model(desk, name, started) for name in names]})
+        return Json({"object": "list", "data": [_model(desk, name, started) for name in _names(desk)]})
 
     @app.get("/v1/models/{name:path}", summary="One of them, by name or alias")
     async def model(name: str) -> Response:
@@ -80,6 +96,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
     if owner is not None:
         app.include_router(owner_routes(desk, owner))
     add_docs(app)
+    add_page(app)
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(_: Request, error: RequestValidationError) -> Response:
@@ -112,12 +129,23 @@ def _told(error: HTTPException) -> Response:
     return Json(problem_body(error), error.status_code, error.headers)
 
 
+def _names(desk: Desk) -> list[str]:
+    return [desk.card.name, desk.card.name + DIRECT]
+
+
+def _window(desk: Desk) -> int | None:
+    return desk.runtime.engine.info.window_tokens if desk.state == "ready" else None
+
+
+def _places(kind: Admission) -> dict[str, int]:
+    return {"running": kind.running, "waiting": kind.waiting, "most": kind.slots}
+
+
 def _model(desk: Desk, name: str, started: int) -> dict[str, Any]:
-    window = desk.runtime.engine.info.window_tokens if desk.state == "ready" else None
     return {
         "id": name,
         "object": "model",
         "created": started,
         "owned_by": "rlm-local",
-        "max_model_len": window if name.endswith(DIRECT) else None,  # a run reads documents of any length
+        "max_model_len": _window(desk) if name.endswith(DIRECT) else None,  # a run reads documents of any length
     }

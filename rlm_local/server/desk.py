@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from rlm_local.server.problem import RESTART_S, Problem
 from rlm_local.server.quotas import Quotas
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
-from rlm_local.types import Answer, Request, Sampling
+from rlm_local.types import Answer, Request, Sampling, Usage
 
 T = TypeVar("T")
 
@@ -40,6 +41,11 @@ class Desk:
         self._runtime: Runtime | None = None
         self._is_stopping = False
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._usage: defaultdict[str, Usage] = defaultdict(Usage)  # of runs, by tenant
+
+    def usage_of(self, tenant: str) -> Usage:
+        """Return what a tenant's runs have taken since the process began, those that ended in an answer."""
+        return self._usage.get(tenant, Usage())
 
     @property
     def state(self) -> str:
@@ -97,7 +103,9 @@ class Desk:
         spending = _Spending(recorder)
         run = self.runtime.ask(request, spending, scope=scope_of(ticket.tenant), sampling=sampling, past=past)
         try:
-            return await self.metrics.counted(run)
+            answer = await self.metrics.counted(run)
+            self._usage[ticket.tenant] += answer.usage
+            return answer
         finally:
             if self.quotas is not None and spending.tokens is not None:
                 self.quotas.book(ticket.key, spending.tokens - booked)

@@ -15,6 +15,7 @@ from rlm_local.server.presence import PROOF_PATH, TENANT_HEADER
 from rlm_local.server.problem import Problem, problem_body
 from rlm_local.server.quotas import NOBODY, Caller
 from rlm_local.server.settings import Settings
+from rlm_local.server.start_page import PAGE_FILES
 from rlm_local.server.wire import Json
 
 _HEADERS = [
@@ -27,7 +28,8 @@ _DRAINED_BYTES = 4 << 30
 UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
 
 
-OPEN = ("/health", "/ready", PROOF_PATH)  # for who watches over the process, with no key of his own
+# For who watches over the process, with no key of his own, and for a page where one is entered.
+OPEN = ("/health", "/ready", PROOF_PATH, *PAGE_FILES)
 FAILED = "the server failed at this request; its log tells where"
 LOCAL = "local"  # the tenant of everybody, where no key was made
 
@@ -68,7 +70,9 @@ class Guard:
             if message["type"] == "http.response.start":
                 begun = True
                 closing = [] if body.is_drained else [(b"connection", b"close")]
-                message = {**message, "headers": [*message["headers"], *_HEADERS, *closing]}
+                own = {name for name, _ in message["headers"]}  # a page has a policy of its own
+                ours = [header for header in _HEADERS if header[0] not in own]
+                message = {**message, "headers": [*message["headers"], *ours, *closing]}
             await send(message)
 
         try:

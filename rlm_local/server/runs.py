@@ -15,7 +15,7 @@ from pathlib import Path
 from rlm_local.errors import RlmError, RunDiffers
 from rlm_local.events import Event
 from rlm_local.server.admission import Ticket
-from rlm_local.server.answers import citation_of, told_of, usage_of
+from rlm_local.server.answers import kept_answer
 from rlm_local.server.attempt import Left, read_left
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
@@ -202,7 +202,7 @@ class Runs:
         """Bring a run to its end, or leave it to the next server when this one stops."""
         try:
             answer = await self._desk.under_way(self._answer(run_id, ticket, live))
-            self._end(run_id, RunState.DONE, {"answer": _answer_object(answer)})
+            self._end(run_id, RunState.DONE, {"answer": answer})
         except asyncio.CancelledError:
             if not live.is_cancelled:
                 raise
@@ -223,21 +223,23 @@ class Runs:
             del self._live[run_id]
             live.tell()
 
-    async def _answer(self, run_id: str, ticket: Ticket, live: _Live) -> Answer:
+    async def _answer(self, run_id: str, ticket: Ticket, live: _Live) -> JsonObject:
+        """Return the answer as it is kept."""
         async with ticket:
             runtime = self._desk.runtime  # none, once the server stops: then the attempt does not begin
             # Only now: the documents of runs that wait are not held in memory.
             request = await asyncio.to_thread(self._request, run_id, ticket.tenant)
             left = await asyncio.to_thread(read_left, self._trace(run_id), runtime, request)
             if left is not None and left.answer is not None:
-                return left.answer  # its server ended before it could note this
+                return kept_answer(left.answer, request.documents)  # its server ended before it could note this
             try:
-                return await self._attempt(run_id, ticket, request, left, live)
+                answer = await self._attempt(run_id, ticket, request, left, live)
             except RunDiffers as error:
                 if left is None:
                     raise
                 log("run begins anew", run=run_id, error=type(error).__name__)
-                return await self._attempt(run_id, ticket, request, None, live)
+                answer = await self._attempt(run_id, ticket, request, None, live)
+            return kept_answer(answer, request.documents)
 
     def _request(self, run_id: str, tenant: str) -> Request:
         (row,) = self._database.rows("SELECT body FROM runs WHERE id = ?", run_id)
@@ -269,10 +271,3 @@ class Runs:
 
     def _trace(self, run_id: str) -> Path:
         return self._folder / f"{run_id}.jsonl"
-
-
-def _answer_object(answer: Answer) -> JsonObject:
-    told = told_of(answer)
-    del told["route"]
-    citations = [citation_of(citation) for citation in answer.citations]
-    return {**told, "citations": [*citations], "usage": usage_of(answer.usage)}

@@ -27,7 +27,7 @@ from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
 from rlm_local.server.keys import Keys
-from rlm_local.server.listen import listen_unix
+from rlm_local.server.listen import listen_tcp, listen_unix
 from rlm_local.server.owner import Owner
 from rlm_local.server.presence import Presence, new_secret, remove_presence, write_presence
 from rlm_local.server.quotas import Quotas
@@ -142,6 +142,7 @@ class Served:
         self.keys = keys
         self.runtime = runtime
         self.socket = socket
+        self.url = ""
         self.client = httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(socket)), base_url="http://localhost", timeout=30
         )
@@ -182,8 +183,13 @@ async def until(condition: Callable[[], Any], *, within_s: float = 120.0) -> Non
 
 
 @asynccontextmanager
-async def serving(desk: Desk, runtime: Any, folder: Path, *, found: bool = False) -> AsyncIterator[Served]:
-    """found: by commands on this machine too, as a server that was started from the command line."""
+async def serving(
+    desk: Desk, runtime: Any, folder: Path, *, found: bool = False, by_tcp: bool = False
+) -> AsyncIterator[Served]:
+    """found: by commands on this machine too, as a server that was started from the command line.
+
+    by_tcp: on a port of loopback as well, which `Served.url` names.
+    """
     socket = folder / "s"
     database = Database(folder / "state")
     keys = Keys(database)
@@ -195,8 +201,11 @@ async def serving(desk: Desk, runtime: Any, folder: Path, *, found: bool = False
         runs.go_on()
     owner = Owner(new_secret()) if found else None
     http = _Http(application(desk, keys, files, runs, owner), desk.settings)
-    running = asyncio.create_task(http.serve(sockets=[listen_unix(socket)]))
+    listeners = [listen_unix(socket), *([listen_tcp("127.0.0.1", 0)] if by_tcp else [])]
+    running = asyncio.create_task(http.serve(sockets=listeners))
     served = Served(desk, runtime, socket, keys)
+    if by_tcp:
+        served.url = f"http://127.0.0.1:{listeners[1].getsockname()[1]}"
     if owner is not None:
         told = Presence(os.getpid(), __version__, desk.card.name, f"unix:{socket}", "", owner.secret, time.time())
         write_presence(database.folder, told)
