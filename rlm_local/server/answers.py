@@ -137,5 +137,10 @@ def _choice(delta: JsonObject, finish: str | None) -> JsonObject:
     return {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
 
 
+def is_whole(answer: Answer) -> bool:
+    """Tell whether a run came to its own end; else a limit has ended it."""
+    return answer.stop is StopReason.FINAL
+
+
 def _finish(answer: Answer) -> str:
-    return "stop" if answer.stop is StopReason.FINAL else "length"
+    return "stop" if is_whole(answer) else "length"

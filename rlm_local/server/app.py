@@ -25,6 +25,7 @@ from rlm_local.server.guard import FAILED, Guard, tenant_of
 from rlm_local.server.keys import Keys
 from rlm_local.server.owner import Owner, owner_routes
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
+from rlm_local.server.responses import responses_routes
 from rlm_local.server.runs import Runs
 from rlm_local.server.runs_routes import runs_routes
 from rlm_local.server.start_page import add_page
@@ -91,6 +92,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
         return Json(_model(desk, own, started))
 
     app.include_router(chat_routes(desk, files))
+    app.include_router(responses_routes(desk, files))
     app.include_router(files_routes(files))
     app.include_router(runs_routes(desk, runs))
     if owner is not None:

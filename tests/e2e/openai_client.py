@@ -84,7 +84,48 @@ seen["structured"] = sorted(json.loads(direct.choices[0].message.content))
 pieces = [c.choices[0].delta.content or "" for c in client.chat.completions.create(**short, stream=True) if c.choices]
 seen["direct_stream"] = len([piece for piece in pieces if piece]) > 1
 
+# The Responses API: the same run whole, and by the client's own gathering of its events.
+asked = [{"type": "input_file", "file_id": made.id}, {"type": "input_text", "text": question}]
+response = client.responses.create(
+    model=model, input=[{"role": "user", "content": asked}], extra_body=bounds, temperature=0
+)
+seen["response"] = {
+    "status": response.status,
+    "same_text": response.output_text == message.content,
+    "items": [item.type for item in response.output] == ["reasoning", "message"],
+    "reasoning": "turn 1" in response.output[0].content[0].text,
+    "cites": [each.file_id for each in response.output[1].content[0].annotations[:1]] in ([], [made.id]),
+    "total": response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens > 0,
+    "cached": response.usage.input_tokens_details.cached_tokens >= 0,
+}
+kinds, numbers = [], []
+with client.responses.stream(
+    model=model,
+    input=[*[{"role": "user", "content": asked}], *response.output, {"role": "user", "content": question}],
+    instructions="Answer in few words.",
+    extra_body=bounds,
+) as stream:
+    for event in stream:
+        kinds.append(event.type)
+        numbers.append(event.sequence_number)
+    gathered = stream.get_final_response() if kinds[-1] == "response.completed" else event.response
+seen["response_stream"] = {
+    "begins": kinds[:2] == ["response.created", "response.in_progress"],
+    "ends": kinds[-1] in ("response.completed", "response.incomplete"),
+    "numbered": numbers == list(range(len(numbers))),
+    "reasoning": "response.reasoning_text.delta" in kinds,
+    "text": bool(gathered.output_text),
+}
+brief = {"model": f"{model}:direct", "input": "How long?", "max_output_tokens": 60}
+text = {"format": {"type": "json_schema", "name": "stay", "schema": schema, "strict": True}}
+seen["response_structured"] = sorted(json.loads(client.responses.create(**brief, text=text).output_text))
+deltas = [e.delta for e in client.responses.create(**brief, stream=True) if e.type == "response.output_text.delta"]
+seen["response_direct_stream"] = len(deltas) > 1
+
 seen["errors"] = {
+    "400 response kept": error_of(lambda: client.responses.create(**brief, store=True)),
+    "400 response before": error_of(lambda: client.responses.create(**brief, previous_response_id="resp_1")),
+    "404 response": error_of(lambda: client.responses.retrieve("resp_1")),
     "400 unknown field": error_of(lambda: client.chat.completions.create(**short, extra_body={"colour": "red"})),
     "400 tools": error_of(lambda: client.chat.completions.create(**short, tools=[])),
     "401 wrong": error_of(lambda: client.with_options(api_key="rlm-wrong").models.list()),

@@ -60,7 +60,15 @@ def test_the_official_client_does_what_it_does_elsewhere(installation: Installat
     assert set(seen["stream"].values()) == {True}, seen["stream"]
     assert seen["structured"] == ["unit"]
     assert seen["direct_stream"]
+    assert seen["response"].pop("status") in ("completed", "incomplete")
+    assert set(seen["response"].values()) == {True}, seen["response"]
+    assert set(seen["response_stream"].values()) == {True}, seen["response_stream"]
+    assert seen["response_structured"] == ["unit"]
+    assert seen["response_direct_stream"]
     assert seen["errors"] == {
+        "400 response kept": "BadRequestError",
+        "400 response before": "BadRequestError",
+        "404 response": "NotFoundError",
         "400 unknown field": "BadRequestError",
         "400 tools": "BadRequestError",
         "401 wrong": "AuthenticationError",

@@ -19,6 +19,7 @@ ROUTES: list[tuple[str, str, Callable[[str], Any]]] = [
     ("GET", "/v1/files?after={id}", lambda _: None),
     ("POST", RUNS, lambda id_of: {"question": "How long?", "documents": [{"file_id": id_of}]}),
     ("POST", "/v1/chat/completions", lambda id_of: chat_body(messages=[asking(id_of)])),
+    ("POST", "/v1/responses", lambda id_of: {"model": MODEL, "input": [bringing(id_of)]}),
     *((method, f"{RUNS}/{{id}}", lambda _: None) for method in ("GET", "DELETE")),
     ("GET", f"{RUNS}/{{id}}/events", lambda _: None),
     ("POST", f"{RUNS}/{{id}}/cancel", lambda _: None),
@@ -28,6 +29,11 @@ ROUTES: list[tuple[str, str, Callable[[str], Any]]] = [
 
 def asking(file_id: str) -> dict[str, Any]:
     parts = [{"type": "file", "file": {"file_id": file_id}}, {"type": "text", "text": "How long?"}]
+    return {"role": "user", "content": parts}
+
+
+def bringing(file_id: str) -> dict[str, Any]:
+    parts = [{"type": "input_file", "file_id": file_id}, {"type": "input_text", "text": "How long?"}]
     return {"role": "user", "content": parts}
 
 

@@ -1,0 +1,181 @@
+"""What an OpenAI client asks, taken on: by a run over its documents, or by the engine itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, closing
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from rlm_local.events import Event
+from rlm_local.grammar import AnswerSchema
+from rlm_local.ports import Recorder
+from rlm_local.server.admission import Ticket
+from rlm_local.server.answers import reasoning_of
+from rlm_local.server.chat_request import ChatRequest, RunBounds
+from rlm_local.server.conversation import Conversation, engine_messages, read_conversation, unique
+from rlm_local.server.desk import Desk, scope_of
+from rlm_local.server.files import Files
+from rlm_local.server.guard import caller_of, tenant_of
+from rlm_local.server.wire import STILL_THERE_S, unless_gone
+from rlm_local.types import Answer, JsonObject, Sampling
+from rlm_local.types import Request as RunRequest
+
+NO_DOCUMENT = "No document came with this conversation, so the model answers by itself.\n"
+_DATA = b"data: "
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A run that a conversation asks for, with its place. Whoever starts it must answer(), which gives that back."""
+
+    asked: RunRequest
+    ticket: Ticket
+    sampling: Sampling
+    file_ids: Mapping[str, str]  # by the name of the document
+    left_out: str  # a sentence of what is not asked of it; empty for nothing
+
+    async def answer(self, desk: Desk, recorder: Recorder) -> Answer:
+        return await desk.answer(self.ticket, self.asked, recorder, self.sampling)
+
+
+async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request) -> Work | None:
+    """Return the run that a chat asks for; None where the engine is to answer, because it is meant or for want of a
+    document. Raises Problem, as all that is called here, for what is not served."""
+    direct = desk.is_direct(body.model)
+    body.check(direct=direct, model=desk.card.name)
+    runtime = desk.runtime
+    tenant = tenant_of(request)
+    caller = caller_of(request)
+    if desk.quotas is not None:
+        desk.quotas.check(caller)
+    if direct:
+        return None
+    conversation = read_conversation(body.messages)
+    if not conversation.has_documents:
+        return None
+    brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
+    for document in (*conversation.documents, *brought):
+        caller.limits.check_document(len(document.text.encode("utf-8", "surrogatepass")), document.name)
+    documents = unique([*conversation.documents, *brought])
+    ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
+    bounds = body.rlm or RunBounds()
+    limits = bounds.limits(body.completion_tokens)
+    asked = RunRequest(conversation.question, documents, limits, bounds.mode, body.answer_schema())
+    if asked.answer_schema is not None:
+        AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte
+    ticket = desk.runs.ticket(tenant, caller)
+    return Work(asked, ticket, body.sampling(runtime.card.sampling), ids if brought else {}, _left_out(conversation))
+
+
+class Told:
+    """A Recorder that words events for the caller, as they come."""
+
+    def __init__(self, *first: str) -> None:
+        self.so_far = [text for text in first if text]
+        self._news: asyncio.Queue[str | None] = asyncio.Queue()
+        for text in self.so_far:
+            self._news.put_nowait(text)
+
+    def write(self, event: Event) -> None:
+        if text := reasoning_of(event):
+            self.so_far.append(text)
+            self._news.put_nowait(text)
+
+    def end(self) -> None:
+        """No more comes."""
+        self._news.put_nowait(None)
+
+    async def arriving(self) -> AsyncIterator[str]:
+        """Yield texts as they come until the end; an empty one where none came for STILL_THERE_S."""
+        while True:
+            try:
+                async with asyncio.timeout(STILL_THERE_S):
+                    text = await self._news.get()
+            except TimeoutError:
+                yield ""
+                continue
+            if text is None:
+                return
+            yield text
+
+
+# --- the engine itself ------------------------------------------------------------------------------------
+
+
+def is_alone(desk: Desk, body: ChatRequest) -> bool:
+    """Tell whether a chat that gets no run was meant to get one: it came without a document."""
+    return not desk.is_direct(body.model)
+
+
+async def engine_answer(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
+    """Return the engine's answer in its own shape, and book it."""
+    passed = _engine_body(desk, body, request)
+    caller, quotas = caller_of(request), desk.quotas
+    with closing(desk.direct.ticket(tenant_of(request))) as ticket:
+        answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
+    if quotas is not None:
+        quotas.book(caller.key, _total_tokens(answer))
+    return answer
+
+
+async def engine_pieces(
+    desk: Desk, body: ChatRequest, request: Request, opened: AsyncExitStack
+) -> AsyncIterator[bytes]:
+    """Return the engine's stream, whose place and connection `opened` holds, and which is booked as it is read."""
+    passed = _engine_body(desk, body, request)
+    caller, quotas = caller_of(request), desk.quotas
+    is_counted = quotas is not None and caller.limits.tokens_a_day is not None
+    if is_counted:
+        passed["stream_options"] = {"include_usage": True}
+    ticket = opened.enter_context(closing(desk.direct.ticket(tenant_of(request))))
+    pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+    if quotas is not None and is_counted:
+        return quotas.counted(caller.key, pieces, with_usage=body.with_usage)
+    return pieces
+
+
+async def chunks_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[JsonObject]:
+    """Yield the objects of an engine's stream, whose pieces may end anywhere."""
+    rest = b""
+    async for piece in pieces:
+        *events, rest = (rest + piece).split(b"\n\n")
+        for one in events:
+            if one.startswith(_DATA + b"{"):
+                yield json.loads(one[len(_DATA) :])
+
+
+async def _whole(desk: Desk, ticket: Ticket, passed: JsonObject) -> JsonObject:
+    async with ticket:
+        return await desk.runtime.engine.chat(passed)
+
+
+async def _opened(desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncExitStack) -> AsyncIterator[bytes]:
+    await asyncio.shield(ticket.turn)
+    return await opened.enter_async_context(desk.runtime.engine.chat_stream(passed))
+
+
+def _engine_body(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
+    passed = body.engine_body(desk.card.name, scope_of(tenant_of(request)))
+    passed["messages"] = [
+        {"role": message.role.value, "content": message.content} for message in engine_messages(body.messages)
+    ]
+    if is_alone(desk, body):
+        passed.setdefault("temperature", desk.card.sampling.temperature)
+    return passed
+
+
+def _total_tokens(answer: JsonObject) -> int:
+    usage = answer.get("usage")
+    total = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return total if isinstance(total, int) else 0
+
+
+def _left_out(conversation: Conversation) -> str:
+    count = conversation.left_out
+    if not count:
+        return ""
+    return f"The oldest {count} of the earlier messages {'is' if count == 1 else 'are'} too long to go with it.\n"
