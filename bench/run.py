@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.arms.build import RLM_ARMS, build_arm, profile_sha256
+from bench.arms.build import RLM_ARMS, build_arm, profile_of
 from bench.memory import PeakMemory
 from bench.provenance import Provenance, provenance
 from bench.report import PeakBytes, Result, row_line
@@ -204,6 +204,7 @@ def blank_result(settings: Settings, runtime: Runtime, sources: Sources) -> Resu
     is_rlm = settings.arm in RLM_ARMS
     grammar = settings.grammar if is_rlm else GrammarMode.OFF
     info = runtime.engine.info
+    profile, profile_sha256 = profile_of(settings.arm, runtime)
     language = turn_grammar(TurnState.OPEN, info.grammar_dialect, grammar) or ""
     return Result(
         task=settings.task,
@@ -221,8 +222,8 @@ def blank_result(settings: Settings, runtime: Runtime, sources: Sources) -> Resu
         provenance=provenance(settings.command),
         limits=settings.limits,
         typed=settings.typed,
-        profile=runtime.profile.name if is_rlm else "",
-        profile_sha256=profile_sha256(settings.arm, runtime),
+        profile=profile,
+        profile_sha256=profile_sha256,
         grammar_sha256=hashlib.sha256(language.encode()).hexdigest() if language else "",
     )
 

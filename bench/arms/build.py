@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.arms.codeact import CodeAct
+from bench.arms.peer import PEERS, PeerArm
 from bench.arms.plain import PlainArm, Reading
 from bench.arms.rlm import RlmArm, without_subcalls
 from bench.arms.summary import SummaryAgent
@@ -24,6 +25,7 @@ ARMS: dict[str, str] = {
     "summary": "reads the text in parts and keeps notes, then answers from them",
     "codeact": "turns of Python with BM25 as a tool, the text in the prompt where it fits",
     "closed": "one completion over the question alone",
+    "rlms": "the reference implementation as installed from PyPI, by `make bench-rlms`",
 }
 RLM_ARMS = ("rlm", "rlm-0", "rlm-2")
 
@@ -46,12 +48,20 @@ def build_arm(
             return SummaryAgent(engine, limits, sampling, traces, typed=typed)
         case "codeact":
             return CodeAct(engine, limits, sampling, traces)
+        case _ if name in PEERS:
+            return PeerArm(PEERS[name], engine, limits, sampling, traces)
         case _:
             return PlainArm(Reading(name), engine, limits, sampling, traces, typed=typed)
 
 
-def profile_sha256(name: str, runtime: Runtime) -> str:
-    """Return the digest of what an arm's root is told; empty for an arm without such."""
+def profile_of(name: str, runtime: Runtime) -> tuple[str, str]:
+    """Return what an arm's root is told, in words, and a digest of it; of a peer its settings, and of its side.
+
+    Both are empty for an arm without such. Raises ConfigError for a peer that is not installed.
+    """
+    if name in PEERS:
+        peer = PEERS[name]
+        return f"{peer.package} {peer.version}: {peer.settings}", peer.side_sha256
     if name not in RLM_ARMS:
-        return ""
-    return (without_subcalls(runtime.profile) if name == "rlm-0" else runtime.profile).sha256
+        return "", ""
+    return runtime.profile.name, (without_subcalls(runtime.profile) if name == "rlm-0" else runtime.profile).sha256

@@ -43,6 +43,7 @@ class Spender:
         self._sampling = sampling
         self._calls = calls
         self._began = time.monotonic()
+        self._reserved = 0  # tokens of requests under way
         self.usage = Usage()
         self.turns = 0
         if calls is not None:
@@ -62,8 +63,8 @@ class Spender:
 
     async def complete(self, messages: Sequence[Message], max_tokens: int, *, schema: JsonValue = None) -> Reply:
         """Return a reply. Raises LimitReachedError when tokens or seconds are spent, and EngineRefused as it comes."""
-        prompt = sum([await self.count(message.content) for message in messages])
-        if self.usage.total_tokens + prompt + max_tokens > self._limits.max_tokens:
+        needed = sum([await self.count(message.content) for message in messages]) + max_tokens
+        if self.usage.total_tokens + self._reserved + needed > self._limits.max_tokens:
             raise LimitReachedError(StopReason.TOKEN_LIMIT)
         left_s = self._limits.wall_s - self.elapsed_s
         if left_s <= 0:
@@ -74,16 +75,25 @@ class Spender:
             self._sampling,
             json_schema="" if schema is None else json.dumps(schema),
         )
+        self._reserved += needed
         try:
-            reply = await asyncio.wait_for(self._engine.complete(completion), left_s)
-        except TimeoutError as error:
-            if isinstance(error.__cause__, CallCancelled):  # where the engine says what was spent until then
-                self.usage += error.__cause__.usage
+            reply = await asyncio.wait_for(self._charged(completion), left_s)
+        except TimeoutError:
             raise LimitReachedError(StopReason.TIME_LIMIT) from None
+        finally:
+            self._reserved -= needed
         self.usage += reply.usage
         self.turns += 1
         self._keep(messages, reply)
         return reply
+
+    async def _charged(self, completion: Completion) -> Reply:
+        """Complete; of a request that is cancelled, take what the engine says that it has cost until then."""
+        try:
+            return await self._engine.complete(completion)
+        except CallCancelled as cut:
+            self.usage += cut.usage
+            raise asyncio.CancelledError from None
 
     def answer(self, value: JsonValue, reason: str, stop: StopReason = StopReason.FINAL) -> Answer:
         return Answer(
