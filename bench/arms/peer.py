@@ -83,7 +83,7 @@ class _Ending:
 class PeerArm:
     """Starts the peer anew for each task, so that nothing of one is left in the next.
 
-    Its seconds begin when it says that it is ready; how long that took is told beside.
+    Its time limit begins when it says that it is ready; how long that took is part of the task's seconds, and told.
     """
 
     def __init__(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 import textwrap
+import time
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +14,7 @@ from uuid import uuid4
 import pytest
 
 from bench.arms.peer import PEERS, Peer, PeerArm
+from bench.provenance import ROOT
 from bench.rows import Outcome, Row, run_task
 from bench.tasks.scoring import string_match_all
 from bench.tasks.task import Task
@@ -134,6 +137,38 @@ async def test_at_a_limit_all_that_a_peer_started_ends_with_it(tmp_path: Path, n
     assert processes_of(mark) == []
     assert (row.answer, row.stop) == ("", StopReason.TOKEN_LIMIT)
     assert 0 < row.usage.total_tokens <= 250
+
+
+@pytest.mark.jail
+def test_a_peer_dies_with_a_bench_that_is_killed(tmp_path: Path, nsjail: None) -> None:
+    mark = f"mark-{uuid4().hex}"
+    (tmp_path / "fake_side.py").write_text(
+        "import subprocess, sys\n"
+        f"subprocess.Popen([sys.executable, '-c', 'print(1, flush=True); import time; time.sleep(1e6)', {mark!r}])\n"
+        "sys.stdin.read()\n",
+        encoding="utf-8",
+    )
+    bench = f"""
+import asyncio, sys
+from pathlib import Path
+from bench.arms.confined import PeerProcess
+async def main():
+    python, folder = Path(sys.executable), Path({str(tmp_path)!r})
+    peer = await PeerProcess.start(python, folder / "fake_side.py", folder, cpu_s=60)
+    await peer.heard()
+    print("heard", flush=True)
+    await asyncio.sleep(1e6)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", bench], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"heard\n"
+        assert len(processes_of(mark)) == 1
+        process.kill()
+    deadline = time.monotonic() + 60
+    while processes_of(mark):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def processes_of(mark: str) -> list[str]:
