@@ -9,7 +9,7 @@ from string import Template
 from rlm_local.controller.finish import is_empty, is_supported
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
-from rlm_local.types import Cell, Final, JsonValue, StopReason, Turn
+from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Judge:
         final = final_of(turn)
         if final is None:
             self.stuck = isinstance(turn.action, Cell) and any(turn.action == earlier.action for earlier in turns[:-1])
-            return Verdict(self._profile.repeated if self.stuck else "")
+            has_raised = turn.result is not None and turn.result.status is CellStatus.RAISED
+            return Verdict(self._profile.repeated if self.stuck else self._profile.raised if has_raised else "")
         if is_empty(final.value):
             if forced_by is not None:
                 return Verdict(value_given=True, stop=forced_by, reason=why, is_best_so_far=True)

@@ -101,6 +101,8 @@ class Node:
                 self._tell(turn, "", spent)
                 return self.unconfirmed(StopReason.NO_PROGRESS)
             state = await self._observe(turn, verdict.note, spent)
+            if state is TurnState.FIRST and self._breaker.trips > 1:  # it may not answer before it has seen anything
+                return self.unconfirmed(StopReason.NO_PROGRESS)
         return self.unconfirmed(stop)
 
     def unconfirmed(self, stop: StopReason) -> Answer:

@@ -14,6 +14,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     unsupported  the note when no word of an answer was ever printed; $value
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
+    raised       the note when a cell ended with an error
     circle       added to the note when the run goes round in a circle, once; $why
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
@@ -55,6 +56,7 @@ _ONCE = (
     "unsupported",
     "empty",
     "repeated",
+    "raised",
     "circle",
     "typed",
     "mistyped",
@@ -82,6 +84,7 @@ class Profile:
     unsupported: str
     empty: str
     repeated: str
+    raised: str
     circle: str
     typed: str
     mistyped: str

@@ -467,3 +467,11 @@ async def test_progress_resets_what_the_breaker_counts() -> None:
         engine, ScriptedRepl([f"{n}: {text}" if n % 2 else text for n, text in enumerate(outputs)]), max_turns=30
     )
     assert (answer.value, answer.confirmed) == ("30 euros", True)
+
+
+async def test_a_run_whose_every_cell_fails_alike_is_told_so_and_ends_before_its_turns_are_spent() -> None:
+    cells = looks(*(f"look({n})" for n in range(20)))
+    engine = ScriptedEngine(cells, window_tokens=32_000)
+    answer = await ask(engine, ScriptedRepl([failing("NameError: x")] * 20), max_turns=20)
+    assert (answer.value, answer.stop, answer.turns) == (None, StopReason.NO_PROGRESS, 6)
+    assert "The code stopped at this error." in engine.completions[1].messages[-1].content

@@ -53,6 +53,7 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str, protocol:
             profile.unsupported,
             profile.empty,
             profile.repeated,
+            profile.raised,
             profile.circle,
             profile.closed,
         ],
