@@ -9,6 +9,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from sandbox.worker.folding import Haystack
+
 
 class Document:
     """One document: .name, .text, .start (where .text begins in `context`), len(). A view, not a copy."""
@@ -62,17 +64,23 @@ class Corpus:
         self.documents = [
             Document(name, context, start, length) for name, start, length in zip(names, starts, lengths, strict=True)
         ]
-        self._folded: str | None = None
+        self._folded: Haystack | None = None
 
-    def folded(self) -> str | None:
-        """Return the context in lower case, made once; None where lower case has other offsets, or no room."""
+    def folded(self) -> Haystack | None:
+        """Return the context in lower case; None where lower case has other offsets."""
         if self._folded is None:
-            try:
-                folded = self.context.lower()
-            except MemoryError:
+            from sandbox.worker.folding import Haystack, can_fold
+
+            if not can_fold(self.context):
                 return None
-            self._folded = folded if len(folded) == len(self.context) else ""
-        return self._folded or None
+            self._folded = Haystack(self.context, fold=True)
+        return self._folded
+
+    def as_it_is(self) -> Haystack:
+        """Return the context for a search in which case matters."""
+        from sandbox.worker.folding import Haystack
+
+        return Haystack(self.context, fold=False)
 
     def document_at(self, position: int) -> int:
         """Return the index of the document that holds this position of the context, -1 for a header line."""

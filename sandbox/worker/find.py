@@ -15,6 +15,7 @@ COUNT_CAP = 10_000  # matches are counted up to here
 _META = re.compile(r"[\\^$.|?*+()\[\]{}]")
 _QUOTES = "'\"`´‘’‚“”„"
 _HYPHENS = "-‐‑‒–—"
+_GAP = f"[\\s{re.escape(_HYPHENS)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,28 +71,44 @@ def _regex_hits(corpus: Corpus, compiled: re.Pattern[str]) -> Iterator[Position]
 
 
 def _literal_hits(corpus: Corpus, text: str, *, case: bool) -> Iterator[Position]:
-    # str.find over a lower-case copy is many times faster than re.IGNORECASE, which cannot use a literal prefix.
-    haystack, needle = (corpus.context, text) if case else (corpus.folded(), text.lower())
+    # str.find over lower case is many times faster than re.IGNORECASE, which cannot use a literal prefix.
+    haystack, needle = (corpus.as_it_is(), text) if case else (corpus.folded(), text.lower())
     if haystack is None:
         yield from _regex_hits(corpus, re.compile(re.escape(text), re.IGNORECASE))
         return
     for document in corpus.documents:
-        at = haystack.find(needle, document.start, document.end)
-        while at >= 0:
-            yield at, at + len(needle)
-            at = haystack.find(needle, at + len(needle), document.end)
+        at = document.start
+        for part, base, stop in haystack.stretches(document.start, document.end, lambda at: at + len(needle) - 1):
+            found = part.find(needle, max(at - base, 0), document.end - base)
+            while 0 <= found < stop - base:
+                at = base + found + len(needle)
+                yield base + found, at
+                found = part.find(needle, at - base, document.end - base)
 
 
 def _loose_hits(corpus: Corpus, text: str, *, case: bool) -> Iterator[Position]:
     folded = None if case else corpus.folded()
-    source = loose_pattern(text if folded is None else text.lower())
+    wanted = text if folded is None else text.lower()
+    source = loose_pattern(wanted)
     if not source:
         return
     compiled = re.compile(source, 0 if case or folded is not None else re.IGNORECASE)
-    haystack = corpus.context if folded is None else folded
+    haystack = corpus.as_it_is() if folded is None else folded
+    # A match has no more than so many characters outside of gaps, however long its gaps are.
+    longest = re.compile(f"(?:{_GAP}*[^\\s{re.escape(_HYPHENS)}]){{{len(wanted) + 1}}}")
     for document in corpus.documents:
-        for match in compiled.finditer(haystack, document.start, document.end):
-            yield match.start(), match.end()
+        end, at = document.end, document.start
+
+        def reach(position: int, end: int = end) -> int:
+            match = longest.match(corpus.context, position, end)
+            return match.end() if match else end
+
+        for part, base, stop in haystack.stretches(document.start, end, reach):
+            match = compiled.search(part, max(at - base, 0), end - base)
+            while match and match.start() < stop - base:
+                at = base + match.end()
+                yield base + match.start(), at
+                match = compiled.search(part, match.end(), end - base)
 
 
 def loose_pattern(text: str) -> str:
@@ -101,13 +118,12 @@ def loose_pattern(text: str) -> str:
     """
     if not any(character.isalnum() for character in text):
         return ""
-    gap = f"[\\s{re.escape(_HYPHENS)}]"
     parts: list[str] = []
-    for piece in re.split(f"({gap}+|[{_QUOTES}])", text.strip()):
+    for piece in re.split(f"({_GAP}+|[{_QUOTES}])", text.strip()):
         if piece and piece in _QUOTES:
             parts.append(f"[{_QUOTES}]?")
         elif piece and not piece.strip(_HYPHENS + " \t\r\n\f\v"):
-            parts.append(gap + ("+" if piece[0].isspace() else "*"))
+            parts.append(_GAP + ("+" if piece[0].isspace() else "*"))
         elif piece:
             parts.append(re.escape(piece))
     return "".join(parts)

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import Position
+from sandbox.worker.folding import Haystack
 
 Place: TypeAlias = tuple[int, int]  # document index, position in the context
 
@@ -59,10 +60,12 @@ def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int | None) 
     limit: how many; None: three, and up to eight where a question asks for several things, because then others are
     as good as the third, or a rare word of the question stands in no better one.
     """
-    text = corpus.folded() or corpus.context
-    places = {word: _places(corpus, text, _stem(word)) for word in words}
+    text = corpus.folded() or corpus.as_it_is()
+    places = _places(corpus, text, words)
     counts = {word: len(found) for word, found in places.items()}
-    weights = {word: math.log1p(len(text) / (chars * max(1, count))) for word, count in counts.items() if count}
+    weights = {
+        word: math.log1p(len(corpus.context) / (chars * max(1, count))) for word, count in counts.items() if count
+    }
     named = _named(corpus, words)
     asked = _asked(corpus, words)
     hits = []
@@ -129,18 +132,23 @@ def _stem(word: str) -> str:
     return word
 
 
-def _places(corpus: Corpus, text: str, stem: str) -> list[Place]:
-    """Return where words that begin with stem are, in order, up to the cap."""
-    found: list[Place] = []
+def _places(corpus: Corpus, text: Haystack, words: list[str]) -> dict[str, list[Place]]:
+    """Return for each word where words that begin with its stem are, in order, up to the cap."""
+    stems = {word: _stem(word) for word in words}
+    longest = max(map(len, stems.values()), default=1)
+    places: dict[str, list[Place]] = {word: [] for word in words}
     for index, document in enumerate(corpus.documents):
-        at = text.find(stem, document.start, document.end)
-        while at >= 0:
-            if at == document.start or not text[at - 1].isalnum():
-                found.append((index, at))
-                if len(found) == _POSITIONS_PER_WORD:
-                    return found
-            at = text.find(stem, at + len(stem), document.end)
-    return found
+        next_at = dict.fromkeys(words, document.start)
+        for part, base, stop in text.stretches(document.start, document.end, lambda at: at + longest - 1):
+            for word, stem in stems.items():
+                found = places[word]
+                at = part.find(stem, max(next_at[word] - base, 0), document.end - base)
+                while 0 <= at < stop - base and len(found) < _POSITIONS_PER_WORD:
+                    if base + at == document.start or not part[at - 1].isalnum():
+                        found.append((index, base + at))
+                    next_at[word] = base + at + len(stem)
+                    at = part.find(stem, at + len(stem), document.end - base)
+    return places
 
 
 def _clusters(
@@ -173,14 +181,15 @@ def _clusters(
 
 
 def _closely(
-    text: str, cluster: tuple[int, int], weights: dict[str, float], chars: int
+    text: Haystack, cluster: tuple[int, int], weights: dict[str, float], chars: int
 ) -> tuple[float, Position, tuple[str, ...]] | None:
     """Return score, position and words of the best stretch of at most `chars` in a cluster."""
     start, end = cluster
+    part = text.part(start, end)
     seen = sorted(
         (match.start(), match.end(), word)
         for word in weights
-        for match in re.finditer(rf"\b{re.escape(_stem(word))}\w*", text[start:end])
+        for match in re.finditer(rf"\b{re.escape(_stem(word))}\w*", part)
     )
     best: tuple[float, int, Position, tuple[str, ...]] | None = None
     for i, (first, _, _) in enumerate(seen):
