@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from rlm_local.cards import Card, find_card, load_cards
 from rlm_local.config import Home, engine_log
 from rlm_local.config import kv_tokens as configured_kv_tokens
 from rlm_local.controller import Opened, Past, PastCell, Ports, Validate, answer_directly, direct_tokens, run_node
-from rlm_local.documents import cite, coverage, join
+from rlm_local.documents import cite, coverage, join_aside, joined_bytes
 from rlm_local.engine.choice import LLAMA, EngineChoice, open_engine
 from rlm_local.engine.memory import available_bytes, gib
 from rlm_local.engine.vllm.gpus import installed_gpus
@@ -35,12 +34,12 @@ from rlm_local.jail import (
 from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile, shown_head
 from rlm_local.store import Store
-from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Route, Sampling
+from rlm_local.texts import chunks
+from rlm_local.types import Answer, Completion, Corpus, Document, EngineInfo, Reply, Request, Route, Sampling, Text
 
 DEFAULT_WINDOW_TOKENS = 16_384  # of one request on CPU; more costs memory (28 KiB a token with 1.5B weights)
 DEFAULT_DEPTH = {"small": 1, "large": 2}  # by prompt profile; small models lose their way at depth 2
 JAILS_AHEAD = 1  # 9 MiB each
-_DIGEST_CHARS = 1 << 20
 MIN_WINDOW_TOKENS = 4_096  # rules, worked turns and two observations need about 3,000
 
 
@@ -75,8 +74,8 @@ class Runtime:
         validate: the caller's own check of the answer; see controller.run_node.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
-        corpus = join(request.documents)
-        require_room(corpus, available_bytes())
+        require_room(request.documents, available_bytes())
+        corpus = await join_aside(request.documents)
         engine = _Scoped(self.engine, scope) if scope else self.engine
         told = past is not None  # on which way its request went
         chosen = await choose(request, corpus, self.card, self.profile, engine) if not told else None
@@ -190,7 +189,7 @@ async def _open_child(
 ) -> AsyncIterator[Opened]:
     """See controller.tree.OpenChild."""
     notes = {"question": request.question}
-    own = join(request.documents) if corpus is None else corpus
+    own = await join_aside(request.documents) if corpus is None else corpus
     async with await JailSession.start(own, request.limits, notes=notes, packages=packages) as repl:
         if cells:
             results = [(cell.code, cell.result) for cell in cells]
@@ -198,15 +197,15 @@ async def _open_child(
         yield Opened(own, repl, partial(cite, corpus=own, question=request.question), partial(coverage, own))
 
 
-def require_room(corpus: Corpus, available: int) -> None:
+def require_room(documents: Sequence[Document], available: int) -> None:
     """Raise ConfigError when the documents, sealed for their jail, do not fit the memory that is left.
 
-    Sealed they take what the str takes: the jail maps them, so that is all, however many jails have them.
+    The jail maps them as they are sealed, so that is all, however many jails have them.
     """
-    sealed = sys.getsizeof(corpus.context)
-    if sealed > available:
+    taken = joined_bytes(documents)
+    if taken > available:
         raise ConfigError(
-            f"the documents take {gib(sealed)} of memory for their jail, but {gib(available)} are available",
+            f"the documents take {gib(taken)} of memory for their jail, but {gib(available)} are available",
             hint="ask of fewer documents at a time",
         )
 
@@ -358,11 +357,11 @@ async def open_runtime(
         yield runtime
 
 
-def text_sha256(text: str) -> str:
+def text_sha256(text: Text) -> str:
     """Return the digest by which a trace knows a document's text."""
     digest = hashlib.sha256()
-    for start in range(0, len(text), _DIGEST_CHARS):  # the bytes of a long one are never there at once
-        digest.update(text[start : start + _DIGEST_CHARS].encode("utf-8", "surrogatepass"))
+    for chunk in chunks(text):
+        digest.update(chunk.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 

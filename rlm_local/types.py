@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from rlm_local.limits import Limits
 
@@ -83,12 +83,25 @@ class CellStatus(StrEnum):
     KILLED = "killed"  # the worker died for another reason; the session was rebuilt by replay
 
 
+class Text(Protocol):
+    """A text that may be too long to be copied: a str, or a view of memory that holds it (rlm_local.texts).
+
+    str(text) is all of it.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: slice, /) -> str: ...
+
+    def find(self, piece: str, start: int | None = ..., end: int | None = ..., /) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """One text that a question is asked of. `name` is unique within a request."""
 
     name: str
-    text: str
+    text: Text
     path: str = ""  # absolute, of the file that it was read from; empty for what was no file
 
 
@@ -97,7 +110,7 @@ class Corpus:
     """The documents of a request joined to the one text that a root's code sees as `context`."""
 
     documents: tuple[Document, ...]
-    context: str  # every document under a header line with its name
+    context: Text  # every document under a header line with its name
     starts: tuple[int, ...]  # where documents[i].text begins in context, characters
 
 
@@ -112,7 +125,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that the host found word for word in its own copy of the document."""
+    """A passage that the host cut out of the document itself, word for word."""
 
     document: str  # the document's name
     start: int  # characters from the document's beginning

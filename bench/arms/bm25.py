@@ -33,7 +33,7 @@ def pieces(documents: Sequence[Document], chars: int = PIECE_CHARS) -> Iterator[
     Joined again the pieces of a document are the document.
     """
     for document in documents:
-        text, start = document.text, 0
+        text, start = str(document.text), 0
         while start < len(text):
             end = min(start + chars, len(text))
             if end < len(text):

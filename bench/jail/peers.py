@@ -17,8 +17,8 @@ from bench.jail.figures import Figure
 from rlm_local.errors import JailError
 from rlm_local.jail import bundle, policy, wire
 from rlm_local.jail.interpreter import Interpreter, running_interpreter
-from rlm_local.jail.memory import SealedText
 from rlm_local.limits import Limits
+from rlm_local.texts import SealedText
 
 _TEXT = "One line of text.\n"
 _FAR_S = 30.0

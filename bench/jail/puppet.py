@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable
 
 from rlm_local.jail import wire
 from rlm_local.jail.launch import Started
-from rlm_local.jail.memory import memory_file
 from rlm_local.jail.process import Jail, Opening
+from rlm_local.texts import memory_file
 
 Play = Callable[[socket.socket, int], Awaitable[None]]
 """Writes what a worker would, when it is given a cell: the worker's end of the channel, and the cell's number."""

@@ -78,7 +78,7 @@ def _of_library() -> Iterator[tuple[str, Path]]:
 def facts(document: Document) -> Facts:
     """Return what a file defines, read by `ast`; nothing for one that is no Python of this version."""
     try:
-        tree = ast.parse(document.text)
+        tree = ast.parse(str(document.text))
     except (SyntaxError, ValueError, RecursionError):
         return Facts(document.name, (), (), (), ())
     classes: list[tuple[str, tuple[str, ...]]] = []
@@ -212,7 +212,7 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
     digest = hashlib.sha256("\0".join(f"{one.name}\0{one.text}" for one in files).encode())
     sources.sha256["code of installed packages"] = digest.hexdigest()
     sample = max(files[: len(files) // 2], key=lambda one: len(one.text)).text
-    chars = await characters(tokens, sample, count)
+    chars = await characters(tokens, str(sample), count)
     fitting = [one for one in files if len(one.text) <= chars // 4]
     if len(fitting) < len(CHOICES):
         raise ConfigError(f"--tokens is {tokens}, but four files of code do not fit into it")

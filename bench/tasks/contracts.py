@@ -121,7 +121,7 @@ def _holds(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked
 
 
 def _quote(known: Clauses, named: Sequence[Named], draw: random.Random) -> Asked | None:
-    texts = {one.name: " ".join(one.document.text.split()) for one in named}
+    texts = {one.name: " ".join(str(one.document.text).split()) for one in named}
     fit = [
         (one, clause, said)
         for one in named

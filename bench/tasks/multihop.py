@@ -19,7 +19,7 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
     questions = json.loads(sources.read(QUESTIONS))
     corpus = json.loads(sources.read(CORPUS))
     passages = {title: Document(title, " ".join("".join(said).split())) for title, said in corpus.items()}
-    chars = await characters(tokens, "\n".join(one.text for one in passages.values()), count)
+    chars = await characters(tokens, "\n".join(str(one.text) for one in passages.values()), count)
 
     def make(index: int) -> Task:
         asked = random.Random(f"multihop {seed} order {index // len(questions)}").sample(questions, len(questions))

@@ -89,7 +89,7 @@ def _counted(index: int, order: list[Study], chars: int, draw: random.Random) ->
         scorer=scoring.count,
         answer_schema=schema,
         floors={"usual share": round(len(documents) * shares[asked])},
-        labels={document.text: by_number[document.name].decision for document in documents},
+        labels={str(document.text): by_number[document.name].decision for document in documents},
         facts={"studies": len(documents)},
     )
 

@@ -55,14 +55,14 @@ class Task:
 
     @property
     def document_bytes(self) -> int:
-        return sum(len(document.text.encode()) for document in self.documents)
+        return sum(len(str(document.text).encode()) for document in self.documents)
 
     @cached_property
     def sha256(self) -> str:
         """Two runs whose tasks have the same digests were asked the same."""
         digest = hashlib.sha256()
         for part in (self.question, *(text for one in self.documents for text in (one.name, one.text))):
-            digest.update(part.encode() + b"\0")
+            digest.update(str(part).encode() + b"\0")
         digest.update(json.dumps(self.gold, sort_keys=True).encode())
         return digest.hexdigest()
 
@@ -121,5 +121,5 @@ async def count_task(task: Task, count: CountTokens) -> int:
 def joined(task: Task) -> str:
     """Return the documents as one text, each under its name where there are several."""
     if len(task.documents) == 1:
-        return task.documents[0].text
+        return str(task.documents[0].text)
     return "\n\n".join(f"##### {document.name}\n{document.text}" for document in task.documents)

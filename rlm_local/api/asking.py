@@ -13,6 +13,7 @@ from rlm_local.controller import Validate
 from rlm_local.documents import load
 from rlm_local.errors import ConfigError
 from rlm_local.limits import Limits
+from rlm_local.texts import is_blank
 from rlm_local.types import Document, GrammarMode, JsonObject, JsonValue, Route
 
 Documents: TypeAlias = "Path | Document | Mapping[str, str] | Sequence[Path | Document]"
@@ -68,7 +69,7 @@ def read_documents(given: Documents, *, strict: bool) -> tuple[Document, ...]:
     names = [document.name for document in documents]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"two documents have the name {twice!r}; name each differently")
-    if empty := next((document.name for document in documents if not document.text.strip()), None):
+    if empty := next((document.name for document in documents if is_blank(document.text)), None):
         raise ConfigError(f"the document {empty!r} has no text")
     return tuple(documents)
 

@@ -104,7 +104,7 @@ def _body(request: Request) -> JsonObject:
     }
     return {
         "question": request.question,
-        "documents": [{"name": each.name, "text": each.text} for each in request.documents],
+        "documents": [{"name": each.name, "text": str(each.text)} for each in request.documents],
         "limits": {name: bound for name, bound in bounds.items() if bound is not None},
         "answer_schema": request.answer_schema,
         "require_coverage": request.require_coverage,

@@ -164,5 +164,5 @@ def _text_of(ask: ChildAsk, corpus: Corpus) -> str:
     if ask.text:
         return ask.text
     if not ask.spans:
-        return corpus.context
+        return str(corpus.context)
     return "\n\n".join(corpus.documents[span.document].text[span.start : span.end] for span in ask.spans)

@@ -85,11 +85,11 @@ async def answer_directly(
             stop=stop,
             confirmed=not reason,
             reason=reason,
-            citations=cite(value, (), [corpus.context]) if value is not None else (),
+            citations=cite(value, (), [str(corpus.context)]) if value is not None else (),
             usage=budget.usage,
             turns=budget.turns,
             wall_s=budget.elapsed_s,
-            coverage=cover(shown=[corpus.context], given=(), read_below=(), codes=()),
+            coverage=cover(shown=[str(corpus.context)], given=(), read_below=(), codes=()),
             route=Route.DIRECT,
         )
         recorder.write(RunEnded(answer))
@@ -139,7 +139,7 @@ def _read(form: ReplyForm, reply: Reply, corpus: Corpus) -> tuple[JsonValue, str
         return None, str(error)
     if is_empty(value):
         return None, "the model gave an empty answer"
-    return value, "" if is_supported(value, corpus.context) else "nothing in the documents says so"
+    return value, "" if is_supported(value, str(corpus.context)) else "nothing in the documents says so"
 
 
 async def _complaint(value: JsonValue, record: Record, past: Past, validate: Validate | None) -> str:

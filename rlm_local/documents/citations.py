@@ -3,7 +3,8 @@
 Only what the run has read can be cited: passages that search() printed, and document text inside of sub-call
 prompts and printed output. Of these, a passage that contains the answer's value comes first, then one that shares
 the answer's words, rare words counting more; the question's words decide between equals. Every quote is a slice
-of the host's own copy, so it stands word for word at its offsets whatever the model claims.
+of what the host was given, so it stands word for word at its offsets whatever the model claims: of a str of its own,
+or of the sealed memory that the jail maps too, which nobody can change.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from rlm_local.documents.corpus import line_at
-from rlm_local.documents.passages import passages
+from rlm_local.documents.passages import around, passages
 from rlm_local.documents.sources import Finder, Passage, read_passages
 from rlm_local.documents.words import content_words, value_pattern
 from rlm_local.types import Citation, Corpus, JsonValue, Span
@@ -123,10 +124,11 @@ def _printed(spans: Sequence[Span], corpus: Corpus) -> Iterator[Passage]:
         text = corpus.documents[span.document].text
         if not 0 <= span.start < span.end <= len(text):
             continue
-        for start, end in passages(text, span.start, span.end):
-            if (span.document, start, end) not in seen:
-                seen.add((span.document, start, end))
-                yield Passage(text, start, end, span.document)
+        near, first = around(text, span.start, span.end)
+        for start, end in passages(near, span.start - first, span.end - first):
+            if (place := (span.document, first + start, first + end)) not in seen:
+                seen.add(place)
+                yield Passage(near, start, end, span.document, first)
 
 
 def _weights(pool: Iterable[Passage]) -> Mapping[str, float]:
@@ -224,7 +226,8 @@ def _without_duplicates(quotes: Sequence[Passage], limit: int) -> list[Passage]:
     for quote in quotes:
         folded = " ".join(quote.text.casefold().split())
         overlaps = any(
-            quote.document == other.document and quote.start < other.end and other.start < quote.end for other in kept
+            quote.document == other.document and quote.place[0] < other.place[1] and other.place[0] < quote.place[1]
+            for other in kept
         )
         if len(kept) < limit and not overlaps and folded not in texts:
             texts.add(folded)
@@ -235,4 +238,5 @@ def _without_duplicates(quotes: Sequence[Passage], limit: int) -> list[Passage]:
 def _citation(quote: Passage, corpus: Corpus) -> Citation:
     assert quote.document is not None  # Finder gives passages of documents only
     document = corpus.documents[quote.document]
-    return Citation(document.name, quote.start, quote.end, line_at(document.text, quote.start), quote.text)
+    start, end = quote.place
+    return Citation(document.name, start, end, line_at(document.text, start), quote.text)

@@ -1,9 +1,9 @@
 """Which characters of the documents a run has read, and who has read them.
 
-What a model was given is looked for in the host's own copy, piece by piece: nothing that code in the jail says of
-itself counts. A piece that stands in several places counts for one of them, and one shorter than an anchor for none
-(but lines that follow each other, given one by one, count however short they are), so that what is told to be read was
-read.
+What a model was given is looked for in the documents as the host reads them, piece by piece: nothing that code in the
+jail says of itself counts. A piece that stands in several places counts for one of them, and one shorter than an anchor
+for none (but lines that follow each other, given one by one, count however short they are), so that what is told to be
+read was read.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from rlm_local.documents.corpus import locate
-from rlm_local.types import Corpus, DocumentCoverage, Span, Stretch
+from rlm_local.types import Corpus, DocumentCoverage, Span, Stretch, Text
 
 ANCHOR_CHARS = 24  # shorter pieces stand in many places by chance
 _ANCHORS = (200, 64, ANCHOR_CHARS)  # the longest that is found tells best which of several places is meant
@@ -102,12 +102,16 @@ class _Places:
     def _next_lines(self, text: str) -> int:
         """Return where a text stands that is the lines behind the last piece, however short they are; or -1."""
         at = self._line_end(self._behind)
-        ends_there = self._context[at + len(text) : at + len(text) + 1] in ("", "\r", "\n")
-        return at if text and at > self._behind > 0 and ends_there and self._context.startswith(text, at) else -1
+        if not text or not at > self._behind > 0 or not self._stands(text, at):
+            return -1
+        return at if self._context[at + len(text) : at + len(text) + 1] in ("", "\r", "\n") else -1
+
+    def _stands(self, text: str, at: int) -> bool:
+        return self._context[at : at + len(text)] == text
 
     def _line_end(self, at: int) -> int:
         """Return where line breaks end that begin there: nobody reads them, and they go with the line before."""
-        while at < len(self._context) and self._context[at] in "\r\n":
+        while self._context[at : at + 1] in ("\r", "\n"):
             at += 1
         return at
 
@@ -124,7 +128,7 @@ class _Places:
 
     def _at(self, text: str, position: int) -> int:
         """Return where a piece stands that begins at `position`: where the last one ended, if it does there; or -1."""
-        if self._behind and self._context.startswith(text[position : position + ANCHOR_CHARS], self._behind):
+        if self._behind and self._stands(text[position : position + ANCHOR_CHARS], self._behind):
             return self._behind
         for size in _ANCHORS:
             if (at := self._find(text[position : position + size])) >= 0:
@@ -149,7 +153,7 @@ def _next_try(text: str, position: int) -> int:
     return line + 1 if line >= 0 else position + ANCHOR_CHARS // 2
 
 
-def _common(one: str, start: int, other: str, at: int) -> int:
+def _common(one: str, start: int, other: Text, at: int) -> int:
     """Return how many characters two texts have in common from there on."""
     low, high = ANCHOR_CHARS, ANCHOR_CHARS
     most = min(len(one) - start, len(other) - at)

@@ -47,7 +47,7 @@ _ZIP_PARTS: tuple[tuple[bytes, str], ...] = (
     (b"opendocument", "an OpenDocument file"),
     (b"application/epub", "an e-book (epub)"),
 )
-_HEAD_BYTES = 8192
+HEAD_BYTES = 8192  # that tell a kind, unless it is told by a NUL behind them
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,9 @@ class Kind:
     repair: str
 
 
+BINARY = Kind("a binary file", "give text files; if it is UTF-16, convert it with `iconv -f UTF-16 -t UTF-8`")
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     text: str  # every line ends in \n alone
@@ -66,13 +69,50 @@ class Decoded:
     first_replaced: int  # where the first of them stands, bytes from the beginning; -1 when none
 
 
+class Decoder:
+    """Decodes UTF-8 that comes in pieces: with or without a mark, every byte that is not valid as one U+FFFD."""
+
+    def __init__(self) -> None:
+        self.replaced_bytes = 0
+        self.first_replaced = -1  # see Decoded
+        self.first_byte = -1  # its value
+        self._left = b""  # of the bytes so far: a character, or a mark, that is not whole yet
+        self._at = 0  # where _left begins
+        self._return = ""  # a \r that a \n may follow
+
+    def feed(self, data: bytes, *, is_last: bool = False) -> str:
+        """Return more of the text. After the last bytes, which may be none, nothing of it is left."""
+        data = self._left + data
+        if self._at == 0:
+            if not is_last and len(data) < len(codecs.BOM_UTF8):
+                self._left = data
+                return ""
+            if data.startswith(codecs.BOM_UTF8):
+                data, self._at = data[len(codecs.BOM_UTF8) :], len(codecs.BOM_UTF8)
+        try:
+            text, used = codecs.utf_8_decode(data, "strict", is_last)
+        except UnicodeDecodeError as error:
+            if self.first_replaced < 0:
+                self.first_replaced, self.first_byte = self._at + error.start, data[error.start]
+            escaped, used = codecs.utf_8_decode(data, "surrogateescape", is_last)
+            text, replaced = _UNDECODED.subn("\ufffd", escaped)
+            self.replaced_bytes += replaced
+        self._left, self._at = data[used:], self._at + used
+        return self._newlines(text, is_last=is_last)
+
+    def _newlines(self, text: str, *, is_last: bool) -> str:
+        text = self._return + text
+        self._return = "\r" if text.endswith("\r") and not is_last else ""
+        return _one_newline(text.removesuffix(self._return) if self._return else text)
+
+
 def binary_kind(data: bytes) -> Kind | None:
     """Return what `data` is when it is not text, or None for text.
 
     A NUL byte anywhere makes a file binary, unless it begins with a byte order mark of UTF-16 or UTF-32.
     """
-    head = data[:_HEAD_BYTES]
-    if _wide_encoding(head):
+    head = data[:HEAD_BYTES]
+    if wide_encoding(head):
         return None
     if b"%PDF-" in head[:1024]:  # readers of the format allow some bytes before its mark
         return Kind("a PDF", _CONVERT_PDF)
@@ -84,9 +124,7 @@ def binary_kind(data: bytes) -> Kind | None:
     for magic, name, repair in _MAGICS:
         if head.startswith(magic):
             return Kind(name, repair)
-    if b"\0" in data:
-        return Kind("a binary file", "give text files; if it is UTF-16, convert it with `iconv -f UTF-16 -t UTF-8`")
-    return None
+    return BINARY if b"\0" in data else None
 
 
 def decode(data: bytes) -> Decoded:
@@ -96,26 +134,21 @@ def decode(data: bytes) -> Decoded:
     valid becomes one U+FFFD. \\r\\n and lone \\r become \\n, so offsets and line numbers are those of the text as
     a model reads it.
     """
-    wide = _wide_encoding(data)
-    text, replaced, first = _decode_wide(data, wide) if wide else _decode_utf8(data)
-    encoding = (wide or "utf-8").upper()
-    if "\r" in text:
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return Decoded(text, encoding, replaced, first)
+    if wide := wide_encoding(data):
+        text, replaced, first = _decode_wide(data, wide)
+        return Decoded(_one_newline(text), wide.upper(), replaced, first)
+    decoder = Decoder()
+    text = decoder.feed(data, is_last=True)
+    return Decoded(text, "UTF-8", decoder.replaced_bytes, decoder.first_replaced)
 
 
-def _wide_encoding(data: bytes) -> str:
+def wide_encoding(data: bytes) -> str:
+    """Return the encoding that a byte order mark names, UTF-8's apart; "" for none."""
     return next((encoding for mark, encoding in _WIDE_MARKS if data.startswith(mark)), "")
 
 
-def _decode_utf8(data: bytes) -> tuple[str, int, int]:
-    try:
-        return data.decode("utf-8-sig"), 0, -1
-    except UnicodeDecodeError as error:
-        # utf-8-sig counts from behind the mark that it has cut off.
-        first = error.start + (len(codecs.BOM_UTF8) if data.startswith(codecs.BOM_UTF8) else 0)
-    text, replaced = _UNDECODED.subn("\ufffd", data.decode("utf-8-sig", "surrogateescape"))
-    return text, replaced, first
+def _one_newline(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _decode_wide(data: bytes, encoding: str) -> tuple[str, int, int]:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from rlm_local.documents.decode import binary_kind, decode
 from rlm_local.documents.names import own_name
+from rlm_local.documents.reading import Reading, read_text
 from rlm_local.errors import DocumentError
+from rlm_local.texts import Shelf
 from rlm_local.types import Document
 
 STDIN = "-"
@@ -73,18 +74,19 @@ class _Reader:
         self._strict = strict
         self._names: set[str] = set()
         self._read: set[str] = set()  # real paths
+        self._shelf = Shelf()
 
     def add_stdin(self, stdin: BinaryIO) -> None:
         if STDIN in self._read:
             raise DocumentError("standard input was given twice", hint="name - only once")
         self._read.add(STDIN)
-        self._keep(STDIN_NAME, stdin.read())
+        self._keep(STDIN_NAME, read_text(stdin, self._shelf))
 
     def add_file(self, path: str) -> None:
         if self._was_read(Path(path)):
             self.warnings.append(f"{_shown(path)} was given twice; it is read once")
             return
-        self._keep(_shown(path), _read_bytes(path), path=path)
+        self._keep(_shown(path), _read_file(path, self._shelf), path=path)
 
     def add_folder(self, path: str) -> None:
         folder = Path(path)
@@ -112,16 +114,17 @@ class _Reader:
                 raise entry.error
             if not stat.S_ISREG(entry.path.stat().st_mode):
                 return "not a regular file"
-            data = entry.path.read_bytes()
+            with entry.path.open("rb") as file:
+                reading = read_text(file, self._shelf)
         except OSError as error:
             if self._strict:
                 raise _unreadable(str(entry.path), error) from error
             return f"cannot be read: {error.strerror}"
-        if kind := binary_kind(data):
-            return kind.name
-        if not data.strip():
+        if reading.kind:
+            return reading.kind.name
+        if reading.is_blank:
             return "empty"
-        self._keep(entry.name, data, path=str(entry.path))
+        self._keep(entry.name, reading, path=str(entry.path))
         return ""
 
     def _was_read(self, path: Path) -> bool:
@@ -132,29 +135,27 @@ class _Reader:
         self._read.add(real)
         return False
 
-    def _keep(self, name: str, data: bytes, *, path: str = "") -> None:
-        if kind := binary_kind(data):
+    def _keep(self, name: str, reading: Reading, *, path: str = "") -> None:
+        if kind := reading.kind:
             raise DocumentError(f"{name} is {kind.name}; {kind.repair}")
-        decoded = decode(data)
-        if not decoded.text.strip():
+        if reading.is_blank_text:
             raise DocumentError(
-                f"{name} is empty" if not data else f"{name} holds nothing but white space",
+                f"{name} holds nothing but white space" if reading.bytes else f"{name} is empty",
                 hint="give a document with text in it",
             )
-        if decoded.replaced_bytes:
+        if count := reading.replaced_bytes:
             if self._strict:
                 raise DocumentError(
-                    f"{name} is not valid {decoded.encoding}: byte {decoded.first_replaced} is "
-                    f"0x{data[decoded.first_replaced]:02x}",
+                    f"{name} is not valid {reading.encoding}: byte {reading.first_replaced} is "
+                    f"0x{reading.first_byte:02x}",
                     hint="convert it, e.g. with `iconv -f WINDOWS-1252 -t UTF-8`, or leave out --strict",
                 )
-            count = decoded.replaced_bytes
             self.warnings.append(
                 f"{name}: {count:,} invalid byte{'s' if count > 1 else ''} replaced by U+FFFD, "
-                f"the first at byte {decoded.first_replaced}"
+                f"the first at byte {reading.first_replaced}"
             )
         absolute = str(Path(path).absolute()) if path else ""
-        self.documents.append(Document(own_name(name, self._names), decoded.text, absolute))
+        self.documents.append(Document(own_name(name, self._names), reading.text, absolute))
 
 
 def _walk(folder: Path, name: str) -> Iterator[_Entry]:
@@ -192,7 +193,7 @@ def _once(entries: Iterator[_Entry]) -> list[_Entry]:
     return [entry for entry in found if not entry.is_link or os.path.realpath(entry.path) not in own]
 
 
-def _read_bytes(path: str) -> bytes:
+def _read_file(path: str, shelf: Shelf) -> Reading:
     try:
         mode = Path(path).stat().st_mode
         # A pipe is read, for `<(command)`; a device may never end.
@@ -200,7 +201,8 @@ def _read_bytes(path: str) -> bytes:
             raise DocumentError(
                 f"{_shown(path)} is neither a file nor a folder", hint="use - to read from standard input"
             )
-        return Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            return read_text(file, shelf)
     except FileNotFoundError as error:
         raise DocumentError(f"{_shown(path)} does not exist", hint="check the spelling and the folder") from error
     except OSError as error:

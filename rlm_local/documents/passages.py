@@ -6,9 +6,13 @@ import itertools
 import re
 from collections.abc import Iterator
 
+from rlm_local.types import Text
+
 QUOTE_CHARS = 400  # the longest passage
 
 Range = tuple[int, int]  # start, end (exclusive) in characters
+
+_LOOKED_AROUND = QUOTE_CHARS + 16  # what a passage's edges depend on, and a pattern of a value
 
 _RECORD_LINE_CHARS = 100  # nobody wraps prose wider than this, so a longer line stands for itself
 _SHORT_LINE_CHARS = 45  # shorter than wrapped prose: a heading, or an entry of a list
@@ -21,6 +25,17 @@ _SENTENCE_END = re.compile(
 )
 _LIST_MARK = re.compile(r"[-*•–|#]|\(?\w{1,3}[.)]\s|\w+(?: \w+)?:\s")  # "- ", "(a) ", "12. ", "Date: "
 _ENDS_A_LINE = ".!?:;|}"
+
+
+def around(text: Text, start: int, end: int) -> tuple[str, int]:
+    """Return so much around text[start:end] that its passages are those of the whole text, and where that begins.
+
+    A str is returned as it is: nothing of it needs to be copied.
+    """
+    if isinstance(text, str):
+        return text, 0
+    first = max(0, start - _LOOKED_AROUND)
+    return text[first : end + _LOOKED_AROUND], first
 
 
 def passages(text: str, start: int, end: int) -> list[Range]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rlm_local.documents.corpus import locate
-from rlm_local.documents.passages import passage_around, passages
+from rlm_local.documents.passages import QUOTE_CHARS, around, passage_around, passages
 from rlm_local.documents.words import content_words
 from rlm_local.types import Corpus
 
@@ -23,12 +23,13 @@ _ESCAPED = re.compile(r"\\[nrt'\"\\]|['\"], ['\"]|\[['\"]|['\"]\]")
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """Characters start..end of a source: a document's text, or something that a run has printed or asked."""
+    """Characters start..end of a source: some of a document's text, or something that a run has printed or asked."""
 
     source: str
     start: int
     end: int
     document: int | None  # index in the corpus; None for a reading
+    offset: int = 0  # where the source begins in the document
     words: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -37,6 +38,11 @@ class Passage:
     @property
     def text(self) -> str:
         return self.source[self.start : self.end]
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where it stands in the document."""
+        return self.offset + self.start, self.offset + self.end
 
 
 def read_passages(readings: Sequence[str]) -> Iterator[Passage]:
@@ -72,7 +78,7 @@ class Finder:
         hit = pattern.search(passage.source, passage.start, passage.end) if pattern else None
         start, end = (hit.start(), hit.end()) if hit else (passage.start, passage.end)
         if passage.document is not None:
-            return self._quote(passage.document, start, end)
+            return self._quote(passage.document, passage.offset + start, passage.offset + end)
         for left, right in _attempts(passage, start, end, alone=len(self._corpus.documents) == 1):
             offset = self._find(passage.source[left:right])
             if offset < 0:
@@ -85,8 +91,8 @@ class Finder:
         return None
 
     def _quote(self, document: int, start: int, end: int) -> Passage:
-        text = self._corpus.documents[document].text
-        return Passage(text, *passage_around(text, start, end), document)
+        text, first = around(self._corpus.documents[document].text, start, min(end, start + QUOTE_CHARS))
+        return Passage(text, *passage_around(text, start - first, end - first), document, first)
 
     def _find(self, piece: str) -> int:
         """Return where `piece` stands in the context, or -1, also when too much has been looked through."""

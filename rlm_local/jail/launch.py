@@ -15,9 +15,10 @@ from rlm_local.jail import bundle, cgroup, policy
 from rlm_local.jail.diagnose import nsjail_binary
 from rlm_local.jail.fork import left_out_of_fork
 from rlm_local.jail.interpreter import running_interpreter
-from rlm_local.jail.memory import large_texts, memory_file
+from rlm_local.jail.memory import large_texts
 from rlm_local.jail.packages import NO_PACKAGES, Packages, with_packages
 from rlm_local.jail.stage import Prelude, staged
+from rlm_local.texts import memory_file
 
 
 @dataclass(frozen=True, slots=True)

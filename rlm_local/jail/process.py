@@ -13,11 +13,12 @@ from rlm_local.jail.channel import Channel, JailEndedError
 from rlm_local.jail.diagnose import failed_start
 from rlm_local.jail.launch import Started, spawn
 from rlm_local.jail.layers import namespaces, require, rights
-from rlm_local.jail.memory import SealedText, read_tail
+from rlm_local.jail.memory import read_tail
 from rlm_local.jail.messages import parse_ready, parse_waiting
 from rlm_local.jail.packages import NO_PACKAGES, Packages
 from rlm_local.jail.proc import read_proc
 from rlm_local.limits import Limits
+from rlm_local.texts import SealedText
 
 START_S = 30.0  # a cold start takes 50 ms; a machine that is this late is not going to
 _EXIT_S = 2.0  # for nsjail to see its worker dead, before it is killed itself
@@ -38,7 +39,7 @@ class Opening:
 
     @property
     def bounds(self) -> policy.Bounds:
-        return policy.Bounds.of(self.limits, self.text.bytes)
+        return policy.Bounds.of(self.limits, self.text.size_bytes)
 
     def message(self) -> dict[str, wire.Json]:
         """Return the whole first frame."""
@@ -76,7 +77,7 @@ class Jail:
 
         Raises JailUnavailable, with nsjail's own words and a hint, when it does not come up.
         """
-        bounds = opening.bounds.with_room(opening.text.bytes)
+        bounds = opening.bounds.with_room(opening.text.size_bytes)
         group_bytes = _group_bytes(opening)
         jail = cls(spawn(bounds, opening.packages, group_bytes=group_bytes, is_ahead=False))
         await jail._come_up(jail._enrol())

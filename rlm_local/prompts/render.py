@@ -53,7 +53,7 @@ def shown_head(profile: Profile, documents: Sequence[Document]) -> str:
         return ""
     text = documents[0].text
     if len(text) <= HEAD_CHARS:
-        return text.strip()
+        return text[:].strip()
     head = text[:HEAD_CHARS]
     line = head.rfind("\n", HEAD_CHARS // 2)
     return head[: line if line >= 0 else head.rfind(" ") if " " in head else HEAD_CHARS].strip()

@@ -10,7 +10,7 @@ from uuid import uuid4
 from rlm_local.events import Event, RunEnded, RunStarted
 from rlm_local.server.wire import encoded
 from rlm_local.trace import event_lines
-from rlm_local.types import Answer, Citation, Document, JsonObject, JsonValue, StopReason, Usage
+from rlm_local.types import Answer, Citation, Document, JsonObject, JsonValue, StopReason, Text, Usage
 
 SURROUNDINGS_CHARS = 600  # of a document, on each side of a quote, that the answer of a run keeps
 
@@ -116,7 +116,7 @@ def kept_answer(answer: Answer, documents: Sequence[Document]) -> JsonObject:
     return {**told, "citations": [*citations], "usage": usage_of(answer.usage)}
 
 
-def _surroundings(citation: Citation, text: str) -> JsonObject:
+def _surroundings(citation: Citation, text: Text) -> JsonObject:
     return {
         "before": text[max(0, citation.start - SURROUNDINGS_CHARS) : citation.start],
         "after": text[citation.end : citation.end + SURROUNDINGS_CHARS],

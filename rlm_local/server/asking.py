@@ -59,7 +59,7 @@ async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request)
         return None
     brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
     for document in (*conversation.documents, *brought):
-        caller.limits.check_document(len(document.text.encode("utf-8", "surrogatepass")), document.name)
+        caller.limits.check_document(len(str(document.text).encode("utf-8", "surrogatepass")), document.name)
     documents = unique([*conversation.documents, *brought])
     ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
     bounds = body.rlm or RunBounds()

@@ -9,13 +9,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlm_local.documents.decode import binary_kind, decode
+from rlm_local.documents.decode import binary_kind
+from rlm_local.documents.reading import read_text
 from rlm_local.errors import DocumentError, RlmError
 from rlm_local.server.database import Database
 from rlm_local.server.keys import UNLIMITED
 from rlm_local.server.problem import Problem
 from rlm_local.server.quotas import KeyLimits
 from rlm_local.server.settings import Settings
+from rlm_local.texts import HeldText, Shelf
 from rlm_local.trace import visible
 from rlm_local.types import Document, JsonObject
 
@@ -165,7 +167,8 @@ class Files:
         Raises what check() raises, and DocumentError for what is no text.
         """
         found = self.check(tenant, file_ids)
-        return [Document(file.name, _text(self._folder / file.id, file.name)) for file in found]
+        shelf = Shelf()
+        return [Document(file.name, _text(self._folder / file.id, file.name, shelf)) for file in found]
 
     def _sweep(self) -> None:
         """Delete what nobody knows: files whose upload ended with a server before this one."""
@@ -175,17 +178,17 @@ class Files:
                 path.unlink(missing_ok=True)
 
 
-def _text(path: Path, name: str) -> str:
+def _text(path: Path, name: str, shelf: Shelf) -> HeldText:
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            reading = read_text(file, shelf)
     except OSError as error:  # deleted since it was found, or a disk that fails
         raise DocumentError(f"{name} cannot be read any more: {error.strerror}") from error
-    if kind := binary_kind(data):
+    if kind := reading.kind:
         raise DocumentError(f"{name} is {kind.name}; {kind.repair}")
-    text = decode(data).text
-    if not text.strip():
+    if reading.is_blank_text:
         raise DocumentError(f"{name} holds nothing but white space")
-    return text
+    return reading.text
 
 
 def _plain(name: str) -> str:

@@ -1,8 +1,11 @@
 """A small corpus of licences, in the layout of real ones: hard-wrapped, indented, with repeated sentences."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from rlm_local.documents.corpus import join
+from rlm_local.texts import HeldText, Shelf
 from rlm_local.types import Corpus, Document
 
 NORTH = """\
@@ -44,3 +47,12 @@ without regard to its conflict of law rules.
 @pytest.fixture(scope="session")
 def corpus() -> Corpus:
     return join([Document("licences/north-wind", NORTH), Document("licences/south-shore", SOUTH)])
+
+
+def sealed(documents: Sequence[Document]) -> Corpus:
+    """Return documents as they are after they were read from files and joined, when they are long."""
+    shelf, loaded = Shelf(), []
+    for document in documents:
+        shelf.put(str(document.text), text := HeldText())
+        loaded.append(Document(document.name, text))
+    return join(loaded, sealed_chars=0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rlm_local.documents.citations import cite
 from rlm_local.documents.corpus import join
 from rlm_local.types import Citation, Corpus, Document, JsonValue, Span
+from tests.documents.conftest import sealed
 
 
 def search(corpus: Corpus, pattern: str, context: int = 60) -> list[Span]:
@@ -141,6 +142,34 @@ def test_every_quote_stands_word_for_word_at_its_offsets(
     assert stand_word_for_word(cited, corpus)
     ranges = sorted((citation.document, citation.start, citation.end) for citation in cited)
     assert all(one[0] != two[0] or one[2] <= two[1] for one, two in itertools.pairwise(ranges))
+
+
+# For the edges of what is cut out around a passage: long lines, ends behind abbreviations, no blank at all.
+SENTENCES = [
+    "The fee is 30 euros. ",
+    "Art. 7 says no. ",
+    "\n",
+    "\n\n",
+    "a Dr. B. is due; ",
+    "x" * 150,
+    "e.g. 1,250 days. ",
+    "à la ",
+]
+PAGES = st.lists(st.sampled_from(SENTENCES), min_size=1, max_size=120).map("".join)
+
+
+@given(
+    value=st.sampled_from(["30 euros", 7, "fee", "no", 1250, ["30", "Art. 7"], "x" * 40]),
+    pages=st.lists(PAGES, min_size=1, max_size=2),
+    data=st.data(),
+)
+def test_a_sealed_document_is_cited_as_a_str_is(value: JsonValue, pages: list[str], data: st.DataObject) -> None:
+    corpus = join([Document(str(number), text) for number, text in enumerate(pages)])
+    offsets = st.integers(0, len(pages[0]))
+    spans = data.draw(st.lists(st.builds(Span, st.integers(0, 1), offsets, offsets), max_size=4))
+    readings = [pages[0][data.draw(offsets) :][:900]]
+    cited = cite(value, spans, readings, corpus, question="What is the fee?")
+    assert cite(value, spans, readings, sealed(corpus.documents), question="What is the fee?") == cited
 
 
 def test_an_answer_of_any_size_is_read_as_far_as_it_can_matter() -> None:

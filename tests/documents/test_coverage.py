@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from rlm_local.documents import coverage, join
 from rlm_local.documents.coverage import searched_documents
 from rlm_local.types import Document, DocumentCoverage, Span, Stretch
+from tests.documents.conftest import sealed
 
 LEASE = "".join(f"Clause {number} of the lease says something of its own: {number * 7919}.\n" for number in range(40))
 LETTER = "Dear tenant,\nthe heating in flat 12 will be repaired on Monday at nine.\n"
 CORPUS = join([Document("lease.txt", LEASE), Document("letter.txt", LETTER)])
+SEALED = sealed(CORPUS.documents)
 
 
 def cover(**read: object) -> tuple[DocumentCoverage, ...]:
@@ -110,6 +112,13 @@ def test_every_character_stands_in_exactly_one_of_the_four(shown: list[str], giv
     for stretch in covered[0].printed + covered[0].given:
         for number in range(stretch.start, stretch.end):  # it stands in words that were read
             assert any(LEASE[at : at + 8] in said for at in range(max(0, number - 7), number + 1))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(PIECE, max_size=4), st.lists(PIECE, max_size=4))
+def test_of_a_sealed_document_the_same_is_read(shown: list[str], given: list[str]) -> None:
+    told = coverage(SEALED, shown=["\n".join(shown)], given=[*given, *LEASE.splitlines()], read_below=(), codes=())
+    assert told == cover(shown=["\n".join(shown)], given=[*given, *LEASE.splitlines()])
 
 
 def test_a_document_given_in_whole_chunks_is_read_in_whole() -> None:

@@ -1,8 +1,10 @@
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_local.documents.decode import binary_kind, decode
+from rlm_local.documents.decode import Decoder, binary_kind, decode
 
 
 @pytest.mark.parametrize(
@@ -74,3 +76,39 @@ def test_any_bytes_decode_to_text_that_is_valid_unicode(data: bytes) -> None:
     decoded.text.encode("utf-8")
     assert "\r" not in decoded.text
     assert (decoded.replaced_bytes > 0) == (decoded.first_replaced >= 0)
+
+
+def decoded_at_once(data: bytes) -> tuple[str, int]:
+    """What is said of UTF-8, in the simplest words: the text, and how many bytes were replaced."""
+    escaped = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
+    text = "".join("\ufffd" if "\udc80" <= letter <= "\udcff" else letter for letter in escaped)
+    return text.replace("\r\n", "\n").replace("\r", "\n"), text.count("\ufffd") - data.count(b"\xef\xbf\xbd")
+
+
+PIECES = [
+    b"\xef\xbb\xbf",
+    b"\xef",
+    b"\xbb",
+    b"a",
+    b"\r",
+    b"\n",
+    b"\xe2\x82\xac",
+    b"\xe2\x82",
+    b"\xf0\x9f\x98\x80",
+    b"\xff",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12).map(b"".join), st.lists(st.integers(0, 30), max_size=5))
+def test_bytes_that_come_in_pieces_give_the_text_of_the_whole(data: bytes, cuts: list[int]) -> None:
+    decoder, text = Decoder(), ""
+    edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
+    for start, end in itertools.pairwise(edges):
+        text += decoder.feed(data[start:end])
+    text += decoder.feed(b"", is_last=True)
+    whole = decode(data)
+    assert (text, decoder.replaced_bytes) == (whole.text, whole.replaced_bytes) == decoded_at_once(data)
+    assert decoder.first_replaced == whole.first_replaced
+    if decoder.replaced_bytes:
+        assert decoder.first_byte == data[decoder.first_replaced]
+        data[: decoder.first_replaced].decode("utf-8")  # all before it is valid

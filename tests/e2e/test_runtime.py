@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
-from rlm_local.documents import join
 from rlm_local.errors import ConfigError, JailUnavailable
 from rlm_local.events import RunStarted, TurnTaken, TurnWritten
 from rlm_local.jail import JailPool
@@ -76,10 +75,10 @@ async def test_each_run_has_a_jail_that_has_waited_for_it(nsjail: None, limits: 
 
 
 def test_documents_that_memory_cannot_hold_twice_are_refused_with_both_numbers() -> None:
-    corpus = join((Document("a", "x" * (3 << 20)),))
-    require_room(corpus, 4 << 20)
+    documents = (Document("a", "x" * (3 << 20)),)
+    require_room(documents, 4 << 20)
     with pytest.raises(ConfigError, match=r"take 0\.0 GiB of memory for their jail, but 0\.0 GiB are available"):
-        require_room(corpus, 2 << 20)
+        require_room(documents, 2 << 20)
 
 
 async def test_a_run_that_is_cancelled_leaves_no_worker(nsjail: None, limits: Limits) -> None:

@@ -6,16 +6,13 @@ import re
 import sys
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import find, loose_pattern
 from sandbox.worker.folding import KEPT_BYTES, Haystack, can_fold
 from sandbox.worker.words import content_words, nearest
-
-# These machines are shared: a slow draw is no failure.
-patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 # Words that overlap themselves, long gaps, quotes, and letters whose lower case is odd: final sigma, Kelvin, sharp s.
 PIECES = ["notice", "Notice", "period", "aba", "ABA", "it’s", "wire-transfer", "ΟΔΟΣ", "ΣΑΣ", "\u212a", "Straße", "É"]
@@ -51,7 +48,6 @@ def in_a_copy(corpus: Corpus, text: str) -> tuple[str, list[tuple[int, int]]]:
     return "loose", []
 
 
-@patient
 @given(st.lists(SPOKEN, min_size=1, max_size=4), ASKED, st.integers(1, 40))
 def test_the_matches_are_those_of_a_folded_copy(texts: list[str], asked: str, stretch_chars: int) -> None:
     corpus = corpus_of(texts, stretch_chars=stretch_chars)
@@ -59,7 +55,6 @@ def test_the_matches_are_those_of_a_folded_copy(texts: list[str], asked: str, st
     assert (found.how, found.positions) == in_a_copy(corpus, asked)
 
 
-@patient
 @given(st.lists(SPOKEN, min_size=1, max_size=4), ASKED, st.integers(1, 40), st.integers(80, 200))
 def test_the_nearest_passages_are_those_of_a_folded_copy(
     texts: list[str], asked: str, stretch_chars: int, chars: int
@@ -69,7 +64,6 @@ def test_the_nearest_passages_are_those_of_a_folded_copy(
     assert nearest(corpus_of(texts, stretch_chars=stretch_chars), words, chars=chars, limit=3) == there
 
 
-@patient
 @given(SPOKEN, st.integers(1, 40), st.data())
 def test_a_part_is_folded_as_in_the_whole(text: str, stretch_chars: int, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(text)))

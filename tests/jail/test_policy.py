@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rlm_local.jail import bundle, cgroup, policy
 from rlm_local.jail.diagnose import failed_start, nsjail_binary
 from rlm_local.jail.interpreter import Interpreter, running_interpreter
-from rlm_local.jail.memory import SealedText
 from rlm_local.limits import MIB, Limits
+from rlm_local.texts import SealedText
 
 # These machines are shared: a slow draw is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -119,7 +119,7 @@ def test_the_outside_id_belongs_to_nobody() -> None:
 )
 def test_a_sealed_text_has_the_bytes_of_a_str_and_cannot_be_changed(text: str, encoding: str) -> None:
     with contextlib.closing(SealedText(text)) as sealed:
-        data = os.pread(sealed.fileno(), sealed.bytes + 1, 0)
+        data = os.pread(sealed.fileno(), sealed.size_bytes + 1, 0)
         assert data == text.encode(encoding, "surrogatepass") + bytes(sealed.char_bytes)
         for change in (lambda: os.write(sealed.fileno(), b"x"), lambda: os.ftruncate(sealed.fileno(), 0)):
             with pytest.raises(PermissionError):

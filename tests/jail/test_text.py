@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rlm_local.jail.memory import SealedText
 from rlm_local.jail.session import JailSession
 from rlm_local.limits import MIB
+from rlm_local.texts import SealedText
 from rlm_local.types import CellStatus, Document
 from sandbox.worker import text as worker_text
 from tests.jail.conftest import echo
