@@ -278,12 +278,13 @@ def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
 
 @bench.command("runtime-cost")
 @click.option("--turns", type=click.IntRange(min=3), default=100, help="Of the run whose turns are timed.")
-@click.option("--tokens", type=click.IntRange(min=1), default=10_485_760, help="Of the document, for memory.")
+@click.option("--batches", type=click.IntRange(min=1), default=9, help="Of a thousand sub-calls, for each call.")
+@click.option("--tokens", type=click.IntRange(min=1), default=10_485_760, help="Of the documents, for memory.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
-def runtime_cost_command(turns: int, tokens: int, out: Path | None) -> int:
+def runtime_cost_command(turns: int, batches: int, tokens: int, out: Path | None) -> int:
     """Measure what a turn, a sub-call and a long document cost the runtime itself. No model is needed."""
     refuse_full(out)
-    found = asyncio.run(measure_cost(turns=turns, tokens=tokens, say=say))
+    found = asyncio.run(measure_cost(turns=turns, batches=batches, tokens=tokens, say=say))
     tell_result(asdict(found), out, provenance(command_line()))
     return 0
 

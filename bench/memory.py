@@ -4,14 +4,16 @@ Every 50 ms the tree below this process is walked, without the engine and all th
 kept. `sampled`: the largest sum of resident sizes seen at one moment; it can miss a short peak. `bound`: the
 largest sum of the processes' own high-water marks (VmHWM, which the kernel misses nothing for); the true peak
 of the processes seen is never above it. Pages that processes share are counted once for each of them, so both
-err on the high side.
+err on the high side. held_bytes() counts them once: what there is at one moment, for one look at a time.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ METHOD = (
     "sampled: most VmRSS at one moment; bound: most VmHWM at one moment"
 )
 
+_MEMORY_FILE = "/memfd:"
 ENGINE_MODULE = "rlm_local.engine"
 
 
@@ -92,6 +95,43 @@ def read_memory(pid: int) -> Memory:
         if name in kib:
             kib[name] = int(value.split()[0])
     return Memory(kib["VmRSS"] * 1024, kib["VmHWM"] * 1024)
+
+
+def held_bytes(root: int) -> int:
+    """Return what a process and all below it but the engine hold at this moment, shared pages counted once.
+
+    That is the sum of their proportional set sizes, and what of their memory files nobody has mapped.
+    """
+    mapped = Counter[str]()
+    files: dict[str, int] = {}
+    for pid in process_tree(root, is_engine):
+        mapped += _pss(_read(pid, "smaps"))
+        files |= _memory_files(pid)
+    return mapped.total() + sum(max(0, count - mapped[inode]) for inode, count in files.items())
+
+
+def _memory_files(pid: int) -> dict[str, int]:
+    """Return the bytes of each memory file that a process has open, by its inode."""
+    found = {}
+    with suppress(OSError):  # it has ended
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):  # it was closed
+                if str(Path(entry.path).readlink()).startswith(_MEMORY_FILE):
+                    status = entry.stat()
+                    found[str(status.st_ino)] = status.st_blocks * 512
+    return found
+
+
+def _pss(smaps: str) -> Counter[str]:
+    """Return the proportional bytes of mappings, by the inode of the file that they are of."""
+    found, inode = Counter[str](), ""
+    for line in smaps.splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            inode = words[4]
+        elif words[0] == "Pss:":
+            found[inode] += int(words[1]) * 1024
+    return found
 
 
 def _children(pid: int) -> list[int]:

@@ -163,6 +163,6 @@ async def run_task(task: Task, arm: Arm) -> Row:
 
 def stands(citation: Citation, task: Task) -> bool:
     """Return whether a quote stands in the task's document, at its characters and on its line."""
-    text = next((one.text for one in task.documents if one.name == citation.document), "")
+    text = str(next((one.text for one in task.documents if one.name == citation.document), ""))
     on_line = text.count("\n", 0, citation.start) + 1
     return text[citation.start : citation.end] == citation.quote and citation.line == on_line

@@ -1,26 +1,29 @@
 """`python -m bench runtime-cost`: what the runtime itself costs, with a model that answers at once.
 
-A turn and a sub-call are timed in a run with a real jail and a trace on the disk. The seconds are those of the wall,
-and beside them those of this process's processor, which other work on the machine moves less. Memory is measured of
-another process that asks once about a document of the size that is asked for, with its jail: the largest sum of their
-proportional set sizes, in which pages that several share are counted once.
+A turn and a sub-call are timed in a run with a real jail and a trace on the disk, many times: medians and quartiles, of
+the wall's seconds and of those of this process's processor, which other work on the machine moves less. Memory is
+measured of another process that asks once about a document of the size that is asked for, with its jail: the most that
+was held at one moment, by bench.memory.held_bytes, from its start to its end.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import random
-import resource
+import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
+from bench.memory import held_bytes, read_memory
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.documents import load
 from rlm_local.events import Event, TurnTaken, TurnWritten
@@ -37,10 +40,14 @@ BATCH = 1_000
 CHARS_PER_TOKEN = 5.016  # of the speeches that S-NIAH is asked of, by Qwen's tokenizer
 WORKED = sum(message.role is Role.ASSISTANT for message in load_profile("small").worked)
 CALLS = {
-    "llm_query_batched": f"made = llm_query_batched([f'lot {{n}}?' for n in range({BATCH})])\nprint(len(made))",
-    "llm_map": f"made = llm_map([f'lot {{n}}' for n in range({BATCH})], 'price')\nprint(len(made))",
-    "llm_classify": f"made = llm_classify([f'lot {{n}}' for n in range({BATCH})], ['odd', 'even'])\nprint(len(made))",
+    "llm_query_batched": "made = llm_query_batched([f'lot {n}?' for n in range(%d, %d)])\nprint(len(made))",
+    "llm_map": "made = llm_map([f'lot {n}' for n in range(%d, %d)], 'price')\nprint(len(made))",
+    "llm_classify": "made = llm_classify([f'lot {n}' for n in range(%d, %d)], ['odd', 'even'])\nprint(len(made))",
 }
+DOCUMENTS = {"of ASCII": "", "with a dash of two bytes in it": " \u2014 "}
+# Every way of searching, and an answer that is cited: whatever looks through all of a document.
+LOOK = """found = search(["needle", "THE  NEEDLE", "what number has the needle, if any"], show=False)
+print(len(found), found[0].text)"""
 _EVERY_S = 0.02
 _ASK = "from bench.runtime_cost import ask_once; ask_once(__import__('pathlib').Path(__import__('sys').argv[1]))"
 
@@ -49,19 +56,28 @@ _ASK = "from bench.runtime_cost import ask_once; ask_once(__import__('pathlib').
 class Timed:
     """Milliseconds of one thing."""
 
-    wall_ms: float
-    cpu_ms: float  # of this process alone
+    times: int
+    wall_ms: float  # median
+    cpu_ms: float  # median, of this process alone
+    wall_quartiles_ms: tuple[float, float]
+    cpu_quartiles_ms: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The memory of a run about one document."""
+
+    document_mib: float  # of the file
+    peak_mib: float  # of host and jail together, the document included
+    above_mib: float
+    host_resident_mib: float  # the host's own largest resident size
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    turns: int
-    turn: Timed  # medians
-    subcall: dict[str, Timed]  # by call: the cell's time through its thousand items
-    document_mib: float
-    peak_mib: float  # of host and jail together, the document included
-    above_mib: float
-    host_high_water_mib: float  # largest resident size that the asking process ever had
+    turn: Timed
+    subcall: dict[str, Timed]  # by call: a cell's time through its items
+    documents: dict[str, Held]
 
 
 class _Watch:
@@ -81,34 +97,36 @@ class _Watch:
             self.written.append(now)
 
 
-async def measure(*, turns: int, tokens: int, seed: int = 0, say: Callable[[str], None] = lambda _: None) -> Costs:
-    """Measure all. tokens: of the document whose memory is looked at."""
+async def measure(
+    *, turns: int, batches: int, tokens: int, seed: int = 0, say: Callable[[str], None] = lambda _: None
+) -> Costs:
+    """Measure all. batches: of a thousand sub-calls, for each call; tokens: of the documents, for memory."""
     with TemporaryDirectory(prefix="rlm-local-cost-") as name:
         folder = Path(name)
         watch = await _watched(folder / "turns.jsonl", [f"x{n} = {n}\nprint(x{n})" for n in range(turns)])
-        each = [_between(one, other) for one, other in zip(watch.taken, watch.taken[1:], strict=False)]
-        turn = Timed(*(round(statistics.median(values), 3) for values in zip(*each, strict=True)))
-        say(f"a turn: {turn.wall_ms} ms, {turn.cpu_ms} ms of this process's processor, median of {len(each)}")
+        turn = _timed([_between(one, other) for one, other in itertools.pairwise(watch.taken[:turns])])
+        say(f"a turn: {_told(turn)}")
         subcall = {}
         for call, code in CALLS.items():
-            watch = await _watched(folder / f"{call}.jsonl", ["print(1)", code])
-            wall_ms, cpu_ms = _between(watch.written[1], watch.taken[1])
-            subcall[call] = Timed(round(wall_ms / BATCH, 4), round(cpu_ms / BATCH, 4))
-            say(f"a sub-call of {BATCH:,} in one {call}: {subcall[call].wall_ms} ms, {subcall[call].cpu_ms} ms of ours")
-        path = folder / "document.txt"
-        path.write_text(_text(int(tokens * CHARS_PER_TOKEN), random.Random(seed)))
-        document, peak, high = path.stat().st_size / (1 << 20), *await asyncio.to_thread(_peak_mib, path)
-        say(f"{document:.1f} MiB of documents: {peak:.1f} MiB in all, {peak - document:.1f} above")
-    rounded = (round(one, 1) for one in (document, peak, peak - document, high))
-    return Costs(turns, turn, subcall, *rounded)
+            cells = ["print(1)", *(code % (start, start + BATCH) for start in range(0, batches * BATCH, BATCH))]
+            watch = await _watched(folder / f"{call}.jsonl", cells)
+            spans = list(zip(watch.written, watch.taken, strict=True))[1 : batches + 1]
+            subcall[call] = _timed([_between(begun, over) for begun, over in spans], BATCH)
+            say(f"a sub-call of {BATCH:,} in one {call}: {_told(subcall[call])}")
+        documents = {}
+        for number, (kind, odd) in enumerate(DOCUMENTS.items()):
+            path = folder / f"document{number}.txt"
+            path.write_text(_text(int(tokens * CHARS_PER_TOKEN), odd, random.Random(seed)))
+            held = documents[kind] = await asyncio.to_thread(_held, path)
+            say(f"{held.document_mib} MiB {kind}: {held.peak_mib} MiB in all, {held.above_mib} above")
+    return Costs(turn, subcall, documents)
 
 
 def ask_once(path: Path) -> None:
-    """Ask one question about a file; what the measured process does. Prints its largest resident size in KiB."""
+    """Ask one question about a file; what the measured process does. Prints its largest resident size in bytes."""
     documents = load([str(path)], strict=True, stdin=sys.stdin.buffer).documents
-    code = 'found = search("needle", show=False)\nprint(len(found), found[0].text)'
-    asyncio.run(_run(documents, [code], path.with_suffix(".jsonl")))
-    sys.stdout.write(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss}\n")
+    asyncio.run(_run(documents, [LOOK], path.with_suffix(".jsonl")))
+    sys.stdout.write(f"{read_memory(os.getpid()).high_water}\n")
 
 
 async def _watched(trace: Path, cells: list[str]) -> _Watch:
@@ -122,11 +140,11 @@ async def _run(documents: tuple[Document, ...], cells: list[str], trace: Path) -
         if not completion.grammar:
             return "30"
         turn = sum(message.role is Role.ASSISTANT for message in completion.messages) - WORKED
-        return f"```repl\n{cells[turn]}\n```" if turn < len(cells) else 'FINAL("Lot 1")'
+        return f"```repl\n{cells[turn]}\n```" if turn < len(cells) else 'FINAL("4711")'
 
     card = replace(find_card(DEFAULT_MODEL, load_cards()), profile="small")
     engine = cast("ChatEngine", AnsweringEngine(answer, window_tokens=1_000_000))  # a run needs no chat
-    limits = Limits(max_turns=len(cells) + 2, max_tokens=10**12, max_subcalls=10 * BATCH, wall_s=3_000.0)
+    limits = Limits(max_turns=len(cells) + 2, max_tokens=10**12, max_subcalls=len(cells) * BATCH, wall_s=3_000.0)
     with TraceWriter(trace) as writer:
         watch = _Watch(writer)
         request = Request("Which lot was sold?", documents, limits)
@@ -138,41 +156,53 @@ def _between(one: tuple[float, float], other: tuple[float, float]) -> tuple[floa
     return (other[0] - one[0]) * 1_000, (other[1] - one[1]) * 1_000
 
 
-def _text(chars: int, draw: random.Random) -> str:
+def _timed(pairs: Sequence[tuple[float, float]], parts: int = 1) -> Timed:
+    """Return what pairs of milliseconds, of the wall and of the processor, come to for one of so many parts."""
+    wall, cpu = ([value / parts for value in values] for values in zip(*pairs, strict=True))
+    return Timed(len(pairs), _middle(wall)[1], _middle(cpu)[1], _middle(wall)[::2], _middle(cpu)[::2])
+
+
+def _middle(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the quartiles."""
+    low, median, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else 3 * list(values)
+    return round(low, 4), round(median, 4), round(high, 4)
+
+
+def _told(timed: Timed) -> str:
+    wall, cpu = timed.wall_quartiles_ms, timed.cpu_quartiles_ms
+    return (
+        f"{timed.wall_ms} ms ({wall[0]} to {wall[1]}), {timed.cpu_ms} ms ({cpu[0]} to {cpu[1]}) of this process's "
+        f"processor, median and quartiles of {timed.times}"
+    )
+
+
+def _text(chars: int, odd: str, draw: random.Random) -> str:
+    """Return a text of about so many characters, `odd` in every twelve words."""
     words = [f"word{number}" for number in range(5_000)]
-    lines = [" ".join(draw.choices(words, k=12)) for _ in range(2_000)]
+    lines = [" ".join(draw.choices(words, k=12)) + odd for _ in range(2_000)]
     block = "\n".join(lines) + "\n"
     return block * (chars // len(block)) + "the needle is 4711\n"
 
 
-def _peak_mib(path: Path) -> tuple[float, float]:
-    """Return the largest sum of proportional set sizes of a process that asks, and of those below it; and its own
-    largest resident size."""
+def _held_now(asking: subprocess.Popen[str]) -> int:
+    """Return what is held while the process stands still: what it moves meanwhile would be counted twice."""
+    asking.send_signal(signal.SIGSTOP)
+    try:
+        return held_bytes(asking.pid)
+    finally:
+        asking.send_signal(signal.SIGCONT)
+
+
+def _held(path: Path) -> Held:
+    """Return what a process that asks once held, and those below it."""
     with subprocess.Popen([sys.executable, "-c", _ASK, str(path)], stdout=subprocess.PIPE, text=True) as asking:
         peak = 0
         while asking.poll() is None:
-            peak = max(peak, sum(_pss_kib(pid) for pid in _below(asking.pid)))
+            peak = max(peak, _held_now(asking))
             time.sleep(_EVERY_S)
         assert asking.stdout is not None
         told = asking.stdout.read().strip()
     if asking.returncode:
         raise RuntimeError(f"the process that asks ended with {asking.returncode}")
-    return peak / 1024, int(told) / 1024
-
-
-def _below(pid: int) -> Iterator[int]:
-    yield pid
-    for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            for child in children.read_text().split():
-                yield from _below(int(child))
-        except OSError:  # it has ended in between
-            continue
-
-
-def _pss_kib(pid: int) -> int:
-    try:
-        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:")), 0)
+    size = path.stat().st_size
+    return Held(*(round(count / (1 << 20), 1) for count in (size, peak, peak - size, int(told))))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from bench.memory import PeakMemory, is_engine, process_tree, read_memory
+from bench.memory import PeakMemory, held_bytes, is_engine, process_tree, read_memory
 
 MIB = 1 << 20
 HELD = 64 * MIB
@@ -57,3 +58,19 @@ def test_a_process_that_has_ended_holds_nothing() -> None:
     with child() as pid:
         pass
     assert read_memory(pid).resident == 0
+
+
+def test_a_memory_file_is_held_mapped_or_not_and_once_by_whoever_shares_it() -> None:
+    before = held_bytes(os.getpid())
+    file = os.memfd_create("documents")
+    try:
+        os.write(file, bytes(HELD))
+        assert held_bytes(os.getpid()) - before == pytest.approx(HELD, abs=4 * MIB)
+        with mmap.mmap(file, HELD, mmap.MAP_SHARED, mmap.PROT_READ) as view:
+            assert view.find(b"x") == -1
+            assert held_bytes(os.getpid()) - before == pytest.approx(HELD, abs=4 * MIB)
+            with child() as pid:
+                assert held_bytes(os.getpid()) - before > 2 * HELD - 4 * MIB
+                assert held_bytes(pid) >= HELD
+    finally:
+        os.close(file)
