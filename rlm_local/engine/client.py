@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import httpx
 
+from rlm_local.engine.transport import CleanTransport
 from rlm_local.errors import EngineRefused, EngineUnavailable, WindowExceeded
 from rlm_local.ports import CallCancelled
 from rlm_local.types import Completion, EngineInfo, JsonObject, Reply, ReplyStop, Usage
@@ -182,7 +183,9 @@ async def served_models(base_url: str, *, key: str = "") -> tuple[str, ...]:
 
 
 def _client(base_url: str, socket: Path | None, key: str) -> httpx.AsyncClient:
-    transport = httpx.AsyncHTTPTransport(uds=str(socket)) if socket else None
+    # How many may be under way is the caller's business: where a bound were reached here, nobody could be told.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+    transport = CleanTransport(httpx.AsyncHTTPTransport(uds=str(socket) if socket else None, limits=limits))
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     # trust_env off: an HTTP proxy from the environment must never see a prompt.
     return httpx.AsyncClient(transport=transport, base_url=base_url, timeout=_TIMEOUT, trust_env=False, headers=headers)
