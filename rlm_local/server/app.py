@@ -17,6 +17,7 @@ from rlm_local.errors import RlmError
 from rlm_local.server.admission import Admission
 from rlm_local.server.answers import usage_of
 from rlm_local.server.chat import chat_routes
+from rlm_local.server.contract import tell_contract
 from rlm_local.server.desk import DIRECT, Desk
 from rlm_local.server.docs import add_docs
 from rlm_local.server.files import Files
@@ -99,6 +100,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
         app.include_router(owner_routes(desk, owner))
     add_docs(app)
     add_page(app)
+    tell_contract(app)
 
     @app.exception_handler(RequestValidationError)
     async def wrong_body(_: Request, error: RequestValidationError) -> Response:
