@@ -12,7 +12,7 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -91,12 +91,13 @@ async def _runtime(engine: Ledger) -> AsyncIterator[Runtime]:
         yield Runtime(card, load_profile("small"), engine, "0" * 64, jails=jails)
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, files_of: Callable[[Database, Settings], Files] = Files) -> None:
+    """files_of: how the records of files are opened."""
     state = folder / "state"
     claim(state)
     database = Database(state)
     desk = Desk(find_card(MODEL, load_cards()), Settings())
-    files = Files(database, desk.settings)
+    files = files_of(database, desk.settings)
     runs = Runs(desk, database, files)
     app = application(desk, Keys(database), files, runs)
 
