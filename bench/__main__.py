@@ -19,6 +19,7 @@ from bench.jail.commands import churn_command, fuzz_command, jail_command
 from bench.killed import kill_and_resume
 from bench.kills import Kills
 from bench.labels import classify_command, counts_command
+from bench.load_command import load_command
 from bench.output import say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
@@ -221,7 +222,7 @@ def grammar_effect_command(
     return 0
 
 
-for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command):
+for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command, load_command):
     bench.add_command(command)
 for command in (run_command, compare_command, report_command, mechanics_command):
     bench.add_command(command)
