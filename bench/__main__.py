@@ -14,6 +14,7 @@ from bench import hidden
 from bench.effect import run_effect, table
 from bench.engine.report import PAGE
 from bench.engine.run import MEASUREMENTS, Plan, measure
+from bench.fuzz_api import fuzz_api
 from bench.haystack import DEFAULT_DATA
 from bench.jail.commands import churn_command, fuzz_command, jail_command
 from bench.killed import kill_and_resume
@@ -129,6 +130,27 @@ def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
     found = fuzz(seconds, seed, say, first=first)
     for line in found.lines():
         click.echo(line)
+    return 1 if found.faults else 0
+
+
+@bench.command("fuzz-api")
+@click.option("--schemathesis", type=click.Path(path_type=Path), required=True, help="The program: `make fuzz-api`.")
+@click.option("--model", default="smollm2-135m", help="Name or alias of a model card; its weights must be pulled.")
+@click.option("--seconds", type=click.FloatRange(min=1), default=600.0, help="For so long, wall clock.")
+@click.option("--seed", type=int, default=0, help="Decides all requests, but not their order.")
+@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+def fuzz_api_command(schemathesis: Path, model: str, seconds: float, seed: int, out: Path | None) -> int:
+    """Ask a real server what schemathesis draws from its OpenAPI document.
+
+    Exit code 1 for a 500, an answer that the document does not tell of, and a request that should have been refused.
+    """
+    refuse_full(out)
+    card = find_card(model, load_cards())
+    with TemporaryDirectory(prefix="rlm-fuzz-api-") as folder:
+        found = fuzz_api(schemathesis.absolute(), card.name, seconds, seed, Path(folder), say)
+    for line in found.said if found.faults else ():
+        say(line)
+    tell_result(found.as_object(), out, provenance(command_line()))
     return 1 if found.faults else 0
 
 

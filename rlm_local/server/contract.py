@@ -89,9 +89,9 @@ def contract(app: FastAPI) -> dict[str, Any]:
 
 def _responses(path: str, method: str) -> JsonObject:
     status, model, refusals = _ROUTES[path, method]
-    content: JsonObject = {model: {"schema": {"type": "string"}}} if isinstance(model, str) else _json(model)
+    content: JsonObject = _other(model) if isinstance(model, str) else _json(model)
     if path in _STREAMED:
-        content[_STREAM] = {"schema": {"type": "string"}}
+        content |= _other(_STREAM)
     responses: JsonObject = {str(status): {"description": "As asked", "content": content}}
     if path == "/ready":
         responses["503"] = {"description": "It does not answer requests", "content": _json(shapes.Readiness)}
@@ -101,6 +101,11 @@ def _responses(path: str, method: str) -> JsonObject:
             answer["headers"] = {"Retry-After": {"description": "Seconds", "schema": {"type": "integer"}}}
         responses[str(refusal)] = answer
     return responses
+
+
+def _other(kind: str) -> JsonObject:
+    # OpenAPI 3.1 has no words for what one event of a stream looks like, and a schema would be read as that.
+    return {kind: {} if kind == _STREAM else {"schema": {"type": "string"}}}
 
 
 def _json(model: type[BaseModel]) -> JsonObject:

@@ -25,7 +25,10 @@ _FORM = {
                 "schema": {
                     "type": "object",
                     "required": ["file", "purpose"],
-                    "properties": {"file": {"type": "string", "format": "binary"}, "purpose": {"type": "string"}},
+                    "properties": {
+                        "file": {"type": "string", "format": "binary", "minLength": 1},
+                        "purpose": {"type": "string", "minLength": 1},
+                    },
                 }
             }
         },

@@ -29,12 +29,10 @@ async def test_every_route_tells_what_it_answers_and_nothing_of_fastapis_own_err
             assert "422" not in answers, (method, path)
             assert "403" in answers, (method, path)
             for status, answer in answers.items():
-                (kind, *_) = answer["content"]
-                schema = answer["content"][kind]["schema"]
-                known = (
-                    schema.get("type") == "string" or schema["$ref"].rpartition("/")[2] in told["components"]["schemas"]
-                )
-                assert known, (method, path, status)
+                for kind, content in answer["content"].items():
+                    if kind == "application/json":
+                        name = content["schema"]["$ref"].rpartition("/")[2]
+                        assert name in told["components"]["schemas"], (method, path, status)
 
 
 @pytest.mark.parametrize("state", ["ended", "refused"])
