@@ -3,8 +3,9 @@
 The model's probability of each label is exact (the engine scores all labels in one pass), but it is not the chance
 that the label is right: a small model prefers some words whatever stands before them. What it prefers is measured and
 taken out (`prior.py`): with examples on the examples themselves, each half of them scored after the other half;
-without on the items, and on texts that say nothing. A second pass, where it is asked for, has the items of which the
-first was surest as further examples.
+without on the items, and on texts that say nothing. With examples the first items of a call correct each other, and all
+later ones, by how their scores lie and by the words that they share (`learned.py`). A second pass, where it is asked
+for, has the items of which the first was surest as further examples.
 """
 
 from __future__ import annotations
@@ -12,15 +13,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from rlm_local.calls.caller import MESSAGE_TOKENS, Caller, RefusedError, Tally, UnreadableError, complete, head_tokens
+from rlm_local.calls.caller import Caller
 from rlm_local.calls.checks import Labels
 from rlm_local.calls.fan import Items, each, in_order
+from rlm_local.calls.learned import Learned
 from rlm_local.calls.prior import Prior, Scores, normalised
-from rlm_local.calls.room import fitting, room_of
-from rlm_local.types import Completion, JsonValue, Message, Role, SubCall
+from rlm_local.calls.scorer import Scored, Scorer
+from rlm_local.types import JsonValue, Message, Role, SubCall
 
 Example: TypeAlias = "tuple[str, str]"  # item and label
 
@@ -31,59 +32,6 @@ SILENT = ("", "N/A", "[MASK]", "...")  # texts that say nothing: what a model an
 PRIOR_ITEMS = 512  # of a call, from which the rest is learned; the first answer waits for them
 SURE_ITEMS = 5  # for each label: those that a second pass has as examples
 SURE_CHARS = 400  # of one of them
-UNLIKELY = -20.0  # the log-probability of a label that an engine did not choose and did not score
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """An item and how likely each label is after it, or why that is not known."""
-
-    item: str
-    tally: Tally
-    scores: Scores = ()
-    failed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Scorer:
-    """Scores the labels after a text, under one prefix."""
-
-    caller: Caller
-    head: tuple[Message, ...]
-    labels: Labels
-    room: int  # tokens of one item
-    head_tokens: int
-    split: bool
-
-    @classmethod
-    async def under(cls, caller: Caller, head: tuple[Message, ...], labels: Labels, *, split: bool) -> Scorer:
-        """Measure a prefix. Raises BadCall when it leaves no room for a text."""
-        taken = await head_tokens(caller.engine, head)
-        room = room_of(caller, taken + _reply_tokens(labels) + MESSAGE_TOKENS)
-        return cls(caller, head, labels, room, taken, split)
-
-    async def __call__(self, item: str) -> Scored:
-        """Return the log-probability of each label: of an item in pieces, the mean over them."""
-        tally = Tally()
-        try:
-            parts = await fitting(self.caller.engine, item, self.room, split=self.split)
-            rows = [await self._once(part, tally) for part in parts]
-        except (RefusedError, UnreadableError) as error:
-            return Scored(item, tally, failed=str(error))
-        return Scored(item, tally, normalised([sum(row) / len(rows) for row in zip(*rows, strict=True)]))
-
-    async def _once(self, text: str, tally: Tally) -> Scores:
-        names = self.labels.names
-        prompt = (*self.head, Message(Role.USER, text))
-        completion = Completion(prompt, max_tokens=_reply_tokens(self.labels), choices=names)
-        tokens = min(len(text.encode("utf-8", "replace")), self.room)  # it was measured: it fits
-        reply = await complete(self.caller, completion, tally, prompt_tokens=self.head_tokens + tokens)
-        if reply.logprobs:
-            return reply.logprobs
-        # An engine that scores no choices has said which it is, and no more.
-        if reply.text not in names:
-            raise UnreadableError(f"the reply {reply.text[:60]!r} is none of the labels")
-        return tuple(0.0 if name == reply.text else UNLIKELY for name in names)
 
 
 class Classifier:
@@ -91,14 +39,19 @@ class Classifier:
 
     system: the task and the labels. examples stand as turns of a chat, so that they are computed once for all texts.
     passes: with 2, the items that were learned from are scored again, after the surest of them.
+    live: nothing is learned from items, so that none waits for others.
     """
 
-    def __init__(self, scorer: Scorer, system: Message, examples: Sequence[Example], *, passes: int) -> None:
+    def __init__(
+        self, scorer: Scorer, system: Message, examples: Sequence[Example], *, passes: int, live: bool
+    ) -> None:
         self._scorer = scorer
         self._system = system
         self._examples = tuple(examples)
         self._passes = passes
-        self._prior: Prior | None = None
+        self._live = live
+        self._known: dict[str, Scores] = {}  # of examples, each scored without itself among those before it
+        self._learned: Learned | None = None
         self._learning = asyncio.Lock()
 
     @property
@@ -107,18 +60,16 @@ class Classifier:
 
     @property
     def has_learned(self) -> bool:
-        return self._prior is not None
+        return self._learned is not None
 
     @property
     def waits_for(self) -> int:
         """How many items learn() can make use of."""
-        if self._prior is not None or (self._examples and self._passes == 1):
-            return 0
-        return PRIOR_ITEMS
+        return 0 if self._live or self._learned is not None else PRIOR_ITEMS
 
     def calls_for(self, items: int) -> int:
         """Return how many sub-calls so many items take, what is learned before them included."""
-        if self._prior is not None:
+        if self._learned is not None:
             return items
         twice = min(items, PRIOR_ITEMS) if self._passes > 1 else 0
         return items + twice + (len(self._examples) or len(SILENT))
@@ -129,9 +80,9 @@ class Classifier:
     async def learn(self, items: Sequence[str]) -> list[Scored]:
         """Score the first items of a call, having found out, once, what the model prefers."""
         async with self._learning:
-            if self._prior is None:
+            if self._learned is None:
                 scored = await _scored(self._scorer, items)
-                self._prior = await self._learned(scored)
+                await self._learn_from(scored)
                 return await self._second_pass(scored) if self._passes > 1 else scored
         return await _scored(self._scorer, items)
 
@@ -149,23 +100,32 @@ class Classifier:
 
     def _likeliest(self, scored: Scored) -> tuple[int, float]:
         """Return which label an item most likely has, and the probability that it is right."""
-        assert self._prior is not None  # learn() was called
-        chances = self._prior.posterior(scored.scores)
+        assert self._learned is not None  # learn() was called
+        chances = self._learned.chances(scored.item, scored.scores)
         best = max(range(len(chances)), key=chances.__getitem__)
         return best, chances[best]
 
-    async def _learned(self, scored: Sequence[Scored]) -> Prior:
+    async def _learn_from(self, scored: Sequence[Scored]) -> None:
+        """Learn what the model prefers, and with examples what the items' scores and words say."""
+        seen = [] if self._live else [one for one in scored if not one.failed]
         if not self._examples:
-            return await _prior(self._scorer, [one.scores for one in scored if not one.failed])
-        rows: list[Scores] = []
-        truth: list[int] = []
+            self._learned = Learned(await _prior(self._scorer, [one.scores for one in seen]))
+            return
+        self._known = self._known or await self._known_examples()
+        labels = {text: self._names.index(label) for text, label in self._examples}
+        truth = [labels[text] for text in self._known]
+        start = Prior.of_examples(list(self._known.values()), truth, labels=len(self._names))
+        self._learned = Learned(start)
+        if items := {one.item: one.scores for one in seen}:  # a second's work or more, so that others go on beside it
+            self._learned = await asyncio.to_thread(Learned.of, start, items, labels, self._known)
+
+    async def _known_examples(self) -> dict[str, Scores]:
+        known: dict[str, Scores] = {}
         halves = _halves(self._examples)
         for half, other in (halves, halves[::-1]):
-            label_by_item = dict(half)
-            for one in await _known(await self._after(other), label_by_item):
-                rows.append(one.scores)
-                truth.append(self._names.index(label_by_item[one.item]))
-        return Prior.of_examples(rows, truth, labels=len(self._names))
+            found = await _known(await self._after(other), [text for text, _ in half])
+            known |= {one.item: one.scores for one in found}
+        return known
 
     async def _second_pass(self, scored: Sequence[Scored]) -> list[Scored]:
         """Score the items again, with the surest of them before the examples."""
@@ -176,8 +136,7 @@ class Classifier:
         again = await _scored(self._scorer, [one.item for one in scored])
         for one, before in zip(again, scored, strict=True):
             one.tally.usage += before.tally.usage
-        if not self._examples:
-            self._prior = await self._learned(again)
+        await self._learn_from(again)
         return again
 
     def _surest(self, scored: Sequence[Scored]) -> list[Example]:
@@ -250,6 +209,7 @@ async def classifier(
     examples: Sequence[Example],
     split: bool,
     passes: int,
+    live: bool,
 ) -> Classifier:
     """Return what gives each text a label. Raises BadCall when that leaves no room for a text."""
     lines = [
@@ -260,7 +220,7 @@ async def classifier(
     task = f"{_CLASSIFY}\n{instruction}" if instruction else _CLASSIFY
     system = Message(Role.SYSTEM, f"{task}\n{listing}")
     scorer = await Scorer.under(caller, _head(system, examples), labels, split=split)
-    return Classifier(scorer, system, examples, passes=passes)
+    return Classifier(scorer, system, examples, passes=passes, live=live)
 
 
 async def condition_filter(caller: Caller, condition: str, *, split: bool) -> Filter:
@@ -315,7 +275,3 @@ def _halves(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
         dealt[example[1]] = at + 1
         halves[at % 2].append(example)
     return halves
-
-
-def _reply_tokens(labels: Labels) -> int:
-    return max(len(name.encode()) for name in labels.names) + 1

@@ -27,8 +27,11 @@ Args: TypeAlias = Mapping[str, JsonValue]
 _KEPT = 64  # classifiers: what earlier frames of the same call have set up, and the prior of its labels
 
 
-async def judge_of(caller: Caller, kind: CallKind, args: Args) -> Judge:
-    """Return what classifies, or filters, by these arguments. Raises BadCall."""
+async def judge_of(caller: Caller, kind: CallKind, args: Args, *, live: bool = False) -> Judge:
+    """Return what classifies, or filters, by these arguments. Raises BadCall.
+
+    live: no item waits for others, and so nothing is learned from any; a filter is always so.
+    """
     split = long_of(args.get("long"))
     if kind is CallKind.FILTER:
         only(args, "condition", "long")
@@ -42,6 +45,7 @@ async def judge_of(caller: Caller, kind: CallKind, args: Args) -> Judge:
         examples=examples_of(args.get("examples"), labels),
         split=split,
         passes=passes_of(args.get("passes")),
+        live=live,
     )
 
 

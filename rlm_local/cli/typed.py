@@ -64,6 +64,7 @@ _REPLY = click.option(
     show_default=True,
     help="2 reads the first 512 items twice, the second time after those of which it was surest.",
 )
+@click.option("--live", is_flag=True, help="Answer each line as it comes, with nothing learned from the other lines.")
 @_LONG
 @_MODEL
 @_WINDOW
@@ -74,21 +75,24 @@ def classify(
     examples: str | None,
     instruction: str | None,
     passes: int,
+    live: bool,
     long: str,
     model: str,
     window: int | None,
 ) -> int:
     """Give each line of ITEMS (`-` is standard input) one of the labels: {item, label, confidence} a line.
 
-    Without examples, and with two passes, the first answers come when 512 items are scored, or all: from them the
-    model's own preferences are learned. Exit code 3 when an item has no label; it says why.
+    The first answers come when 512 items are scored, or all: from them is learned what the model prefers by itself, and
+    with examples which words speak for which label. Exit code 3 when an item has no label; it says why.
     """
+    if live and passes > 1:
+        raise ConfigError("--live answers each line at once, but --passes 2 reads lines again; leave one of them out")
     args: Args = {"labels": _read_json(labels, MAX_LABELS_BYTES), "passes": passes, "long": long}
     if instruction is not None:
         args["instruction"] = instruction
     if examples is not None:
         args["examples"] = _read_examples(examples)
-    return _run(CallKind.CLASSIFY, args, items, model, window, Limits().subcall_tokens, _labelled)
+    return _run(CallKind.CLASSIFY, args, items, model, window, Limits().subcall_tokens, _labelled, live=live)
 
 
 @click.command()
@@ -152,14 +156,24 @@ def _valued(name: str, done: SubCall) -> dict[str, JsonValue]:
     return {"item": done.prompt, name: done.result if not done.refused else None}
 
 
-def _run(kind: CallKind, args: Args, items: str, model: str, window: int | None, reply_tokens: int, row: Row) -> int:
+def _run(
+    kind: CallKind,
+    args: Args,
+    items: str,
+    model: str,
+    window: int | None,
+    reply_tokens: int,
+    row: Row,
+    *,
+    live: bool = False,
+) -> int:
     if items != "-" and not Path(items).exists():
         raise ConfigError(f"{items} does not exist", hint="check the spelling; - is standard input")
     if reply_tokens < 1:
         raise ConfigError(f"--max-tokens is {reply_tokens}, but must be at least 1")
     plan = plan_runtime(model, home(), window_tokens=window, needs_jail=False)
     try:
-        failed = asyncio.run(_print_all(plan, kind, args, items, reply_tokens, row))
+        failed = asyncio.run(_print_all(plan, kind, args, items, reply_tokens, row, live=live))
     except BadCall as bad:
         raise ConfigError(str(bad)) from bad
     except Ended as ended:
@@ -168,7 +182,9 @@ def _run(kind: CallKind, args: Args, items: str, model: str, window: int | None,
     return SOME_FAILED if failed else 0
 
 
-async def _print_all(plan: Plan, kind: CallKind, args: Args, items: str, reply_tokens: int, row: Row) -> int:
+async def _print_all(
+    plan: Plan, kind: CallKind, args: Args, items: str, reply_tokens: int, row: Row, *, live: bool
+) -> int:
     """Print a line for each item, as soon as it and those before it are done; return how many have failed."""
     failed = 0
     with ended_by_signals():
@@ -176,7 +192,7 @@ async def _print_all(plan: Plan, kind: CallKind, args: Args, items: str, reply_t
             for warning in runtime.warnings:
                 Patient(sys.stderr).write(f"warning: {visible(warning)}\n")
             caller = FreeCaller(runtime.engine, reply_tokens=reply_tokens)
-            async with aclosing(await _results(caller, kind, args, items)) as results:
+            async with aclosing(await _results(caller, kind, args, items, live=live)) as results:
                 async for done in results:
                     found = row(done)
                     if done.refused:
@@ -186,10 +202,12 @@ async def _print_all(plan: Plan, kind: CallKind, args: Args, items: str, reply_t
     return failed
 
 
-async def _results(caller: FreeCaller, kind: CallKind, args: Args, items: str) -> AsyncGenerator[SubCall, None]:
+async def _results(
+    caller: FreeCaller, kind: CallKind, args: Args, items: str, *, live: bool
+) -> AsyncGenerator[SubCall, None]:
     lines = read_lines(items)
     if kind in (CallKind.CLASSIFY, CallKind.FILTER):
-        return classify_all(await judge_of(caller, kind, args), lines)
+        return classify_all(await judge_of(caller, kind, args, live=live), lines)
     return in_order(lines, await reader_of(caller, kind, args))
 
 

@@ -145,7 +145,7 @@ def test_what_a_model_prefers_is_learned_from_examples_that_it_gets_wrong() -> N
     assert Prior.of_examples([], [], labels=2).posterior(normalised([1.0, 0.0]))[0] > 0.7
 
 
-async def test_examples_are_scored_without_themselves_and_nobody_waits_for_more_items() -> None:
+async def test_examples_are_scored_without_themselves_and_live_nobody_waits_for_more_items() -> None:
     heads: dict[str, list[tuple[str, ...]]] = {}
 
     def watch(completion: Completion) -> str:
@@ -158,6 +158,7 @@ async def test_examples_are_scored_without_themselves_and_nobody_waits_for_more_
         FreeCaller(AnsweringEngine(watch), reply_tokens=64),
         CallKind.CLASSIFY,
         {"labels": LABELS, "examples": examples},
+        live=True,
     )
     forever = asyncio.Event()
 
@@ -235,3 +236,27 @@ def test_the_chances_sum_to_one_for_any_scores() -> None:
     rows = [normalised([draw.gauss(0, 5) for _ in range(5)]) for _ in range(300)]
     for prior in (Prior.fit(rows, []), Prior.fit(rows[:10], rows[:2]), Prior.fit([], rows[:1])):
         assert all(sum(prior.posterior(row)) == pytest.approx(1) for row in rows)
+
+
+async def test_items_on_which_a_model_errs_are_put_right_by_those_that_share_their_words() -> None:
+    """It is wrong on every sixth item, but by less than it is right on the others."""
+    items = [f"{'cat' if number % 2 else 'saw'} number {number}" for number in range(120)]
+
+    def scored(completion: Completion) -> Reply:
+        item = completion.messages[-1].content
+        lean = -0.5 if item.split()[-1].isdigit() and int(item.split()[-1]) % 6 in (1, 4) else 2.0
+        sign = 1 if gold(item) == "animal" else -1
+        return Reply("tool", ReplyStop.COMPLETE, Usage(1, 0, 1), logprobs=normalised([sign * lean, 0.0]))
+
+    examples: JsonValue = [["my cat", "animal"], ["my saw", "tool"], ["his cat", "animal"], ["his saw", "tool"]]
+    engine = AnsweringEngine(scored)
+    assert labels(await classify(engine, items, examples=examples)) == [gold(item) for item in items]
+    assert engine.count == 120 + 4
+
+
+async def test_live_nothing_is_learned_from_items() -> None:
+    args = {"labels": LABELS, "examples": [["my cat", "animal"], ["my saw", "tool"]]}
+    judge = await judge_of(FreeCaller(AnsweringEngine(by_gold), reply_tokens=64), CallKind.CLASSIFY, args, live=True)
+    assert judge.waits_for == 0
+    together = [one.value async for one in classify_all(judge, ["a cat", "a saw", "cat"])]
+    assert [one.value async for one in classify_all(judge, ["cat"])] == together[2:]

@@ -42,6 +42,11 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
             "",
         ),
         (["classify", "--labels", "labels.json", "--long", "cut", "items.txt"], "invalid value for '--long'", "see"),
+        (
+            ["classify", "--labels", "labels.json", "--live", "--passes", "2", "items.txt"],
+            "--live answers each line at once, but --passes 2 reads lines again; leave one of them out",
+            "",
+        ),
         (["classify", "--labels", "labels.json", "--model", "no-such", "items.txt"], "no model is named 'no-such'", ""),
         (["extract", "--schema", "broken.json", "items.txt"], "broken.json is not JSON", ""),
         (["map", "items.txt"], "missing option '--instruction'", "see"),

@@ -67,7 +67,7 @@ def test_an_item_beyond_the_window_is_refused_with_its_size_and_the_others_are_a
 def test_answers_stream_while_items_are_still_typed_and_ctrl_c_leaves_nothing(installation: Any, files: Path) -> None:
     pipe = files / "pipe"
     os.mkfifo(pipe)
-    command = ("classify", "--labels", "labels.json", "--examples", "examples.jsonl", "pipe")
+    command = ("classify", "--labels", "labels.json", "--examples", "examples.jsonl", "--live", "pipe")
     with installation.start(*command) as running:
         descriptor = os.open(pipe, os.O_WRONLY)  # waits until it is read
         try:
