@@ -70,6 +70,11 @@ def fan_out() -> tuple[str, ...]:
     return (f"{calls}", *(f"{one['wall_s']:.1f}" for one in walls), share_of_machine("Fan-out"))
 
 
+def trace() -> tuple[str, ...]:
+    names = ("ours", "llama-server, slots: 1", "llama_cpp.server, one slot")
+    return (*(f"{row('trace', name)['wall_s']:.1f}" for name in names), share_of_machine("RLM trace"))
+
+
 def classify() -> tuple[str, ...]:
     walls = [row("classify", name) for name in ("ours", "llama-server, slots: 1")]
     return (f"{walls[0]['requests']}", *(f"{one['wall_s']:.1f}" for one in walls), share_of_machine("Classification"))
@@ -123,6 +128,11 @@ CLAIMS: list[tuple[str, Callable[[], tuple[str, ...]]]] = [
         rf"\| (\d+) sub-calls, 936 shared tokens, 32 tokens out each \| \*\*{NUMBER} s\*\* \| {NUMBER} s \| {NUMBER} s "
         r"\| (\d+ %) \|",
         fan_out,
+    ),
+    (
+        rf"\| a root of 1,200 to 3,000 tokens, six turns, 16 sub-calls after each \| \*\*{NUMBER} s\*\* "
+        rf"\| {NUMBER} s \| {NUMBER} s \| (\d+ %) \|",
+        trace,
     ),
     (
         rf"\| (\d+) questions of one line, six labels, with probabilities \| \*\*{NUMBER} s\*\* \| {NUMBER} s \| "
