@@ -255,10 +255,18 @@ class Installation:
     def socket(self) -> Path:
         return self.home / "s"
 
-    def litter(self) -> list[Path]:
-        """Return what a run left among the sockets and the temporary files; TMPDIR is ours alone, /tmp is not."""
-        run = self.home / "run"
-        return [*(run.iterdir() if run.exists() else ()), *self.tmp.iterdir()]
+    def litter(self, *, within_s: float = GONE_WITHIN_S) -> list[Path]:
+        """Return what a run has left, when the time is up, among the sockets and the temporary files; [] at once.
+
+        An orphan that tidies up is for a moment nobody's child, so that Asking.left() has looked past one. TMPDIR is
+        ours alone, /tmp is not.
+        """
+        run, deadline = self.home / "run", time.monotonic() + within_s
+        while found := [*(run.iterdir() if run.exists() else ()), *self.tmp.iterdir()]:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+        return found
 
 
 def processes() -> list[Process]:
