@@ -16,7 +16,7 @@ README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 MEASURED = README.partition("## What it can do, measured ")[2].partition(" ## ")[0]
 NIAH = {"131,072": "niah-2026-11-22-131k", "1,048,576": "niah-2026-11-22-1m", "10,485,760": "niah-2026-11-22-10m"}
 ENGINE, CLASSIFY, COUNTS = "engine-2026-11-22", "classify-2026-11-22", "counts-2026-11-22-259k"
-KILLS = "kills-2026-11-22"
+KILLS, COST = "kills-2026-11-22", "runtime-cost-2026-11-22"
 
 
 def read(name: str, file: str = "result.json") -> Any:
@@ -111,6 +111,16 @@ def counts() -> tuple[str, ...]:
     return f"{found['lines']:,}", f"{found['tokens'] / 1e6:.2f}", lost, f"{found['seconds']:.0f}"
 
 
+def cost() -> tuple[str, ...]:
+    found = read(COST)
+    calls = [one["wall_ms"] for one in found["subcall"].values()]
+    plain, wide = found["documents"].values()
+    return (
+        *(f"{found['turn']['wall_ms']:.1f}", f"{min(calls):.2f}", f"{max(calls):.2f}"),
+        *(f"{plain['above_mib']:.0f}", f"{plain['document_mib']:.0f}", f"{wide['above_mib']:.0f}"),
+    )
+
+
 def kills() -> tuple[str, ...]:
     found = read(KILLS)
     said = ["some" if found[name] else "none" for name in ("lost", "doubled", "paid_twice")]
@@ -124,6 +134,11 @@ NIAH_ROW = (
 )
 CLAIMS: list[tuple[str, Callable[[], tuple[str, ...]]]] = [
     *((NIAH_ROW.replace("TOKENS", tokens), lambda tokens=tokens: niah(tokens)) for tokens in NIAH),  # type: ignore[misc]
+    (
+        rf"from a script .*?: {NUMBER} ms a turn, {NUMBER} to {NUMBER} ms a sub-call in a batch of 1,000, and (\d+) "
+        r"MiB above (\d+) MiB of ASCII documents; where a character beyond Latin-1 .*?, (\d+) MiB above them",
+        cost,
+    ),
     (
         rf"\| (\d+) sub-calls, 936 shared tokens, 32 tokens out each \| \*\*{NUMBER} s\*\* \| {NUMBER} s \| {NUMBER} s "
         r"\| (\d+ %) \|",
@@ -185,7 +200,7 @@ def test_the_share_of_cached_tokens_at_the_top_is_that_of_the_runs_below() -> No
 
 def test_every_report_that_the_readme_names_is_there_and_its_figures_are_checked() -> None:
     named = set(re.findall(r"bench/results/([\w.-]+-\d{4}-\d\d-\d\d[\w-]*)", README))
-    assert named <= {ENGINE, CLASSIFY, COUNTS, KILLS, *NIAH.values()}
+    assert named <= {ENGINE, CLASSIFY, COUNTS, KILLS, COST, *NIAH.values()}
     assert all((RESULTS / name).is_dir() for name in named)
 
 
