@@ -203,7 +203,7 @@ async def test_the_needles_are_those_of_the_reports() -> None:
     report = json.loads((ROOT / "bench/results/niah-2026-11-22-131k/result.json").read_text(encoding="utf-8"))
     row = report["rows"][0]
     assert [(one.key, one.value, one.depth_percent) for one in first] == [
-        (row["key"], row["gold"], row["depth_percent"])
+        (row["facts"]["key"], row["gold"], row["facts"]["depth_percent"])
     ]
 
 
