@@ -259,6 +259,11 @@ def chunks(text: Text, end: int | None = None) -> Iterator[str]:
         yield text[start : min(start + _CHUNK_CHARS, end)]
 
 
+def utf8_bytes(text: Text) -> int:
+    """Return how many bytes a text takes as UTF-8, never having them all."""
+    return sum(len(chunk.encode("utf-8", "surrogatepass")) for chunk in chunks(text))
+
+
 def is_blank(text: Text) -> bool:
     """Tell whether a text is nothing, or nothing but white space."""
     return all(chunk.isspace() for chunk in chunks(text))

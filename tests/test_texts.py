@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm_local.texts import HeldText, SealedText, Shelf, is_blank
+from rlm_local.texts import HeldText, SealedText, Shelf, is_blank, utf8_bytes
 
 ALPHABETS = (
     "ab\n ",
@@ -44,6 +44,7 @@ def test_a_text_is_cut_and_searched_as_a_str_is(pieces: list[str], data: st.Data
             assert (str(text), len(text), text == whole, hash(text)) == (whole, len(whole), True, hash(whole))
             assert text.find(wanted, start, end) == whole.find(wanted, start, end)
             assert is_blank(text) == (not whole.strip())
+            assert utf8_bytes(text) == len(whole.encode("utf-8", "surrogatepass"))
 
 
 @given(st.lists(ANY, min_size=1, max_size=4))

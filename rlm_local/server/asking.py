@@ -21,6 +21,7 @@ from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.wire import STILL_THERE_S, unless_gone
+from rlm_local.texts import utf8_bytes
 from rlm_local.types import Answer, JsonObject, Sampling
 from rlm_local.types import Request as RunRequest
 
@@ -59,7 +60,7 @@ async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request)
         return None
     brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
     for document in (*conversation.documents, *brought):
-        caller.limits.check_document(len(str(document.text).encode("utf-8", "surrogatepass")), document.name)
+        caller.limits.check_document(utf8_bytes(document.text), document.name)
     documents = unique([*conversation.documents, *brought])
     ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
     bounds = body.rlm or RunBounds()

@@ -14,6 +14,7 @@ from rlm_local.server.conversation import unique
 from rlm_local.server.files import Files
 from rlm_local.server.problem import Problem, problem_of
 from rlm_local.server.quotas import KeyLimits
+from rlm_local.texts import utf8_bytes
 from rlm_local.types import Document, Request
 
 MAX_DOCUMENTS = 1_000
@@ -57,7 +58,7 @@ class RunBody(Strict):
         """Raise Problem (413) for a text that is larger than the caller's key takes."""
         for each in self.documents:
             if isinstance(each, InlineDocument):
-                limits.check_document(len(each.text.encode("utf-8", "surrogatepass")), each.name)
+                limits.check_document(utf8_bytes(each.text), each.name)
 
     def request(self, files: Files, tenant: str) -> Request:
         """Return this as a run takes it, with its files read; raises what Files.documents raises."""
