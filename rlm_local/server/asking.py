@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -20,7 +20,7 @@ from rlm_local.server.conversation import Conversation, engine_messages, read_co
 from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
-from rlm_local.server.wire import STILL_THERE_S, unless_gone
+from rlm_local.server.wire import STILL_THERE_S, ended, unless_gone
 from rlm_local.texts import utf8_bytes
 from rlm_local.types import Answer, JsonObject, Sampling
 from rlm_local.types import Request as RunRequest
@@ -41,6 +41,17 @@ class Work:
 
     async def answer(self, desk: Desk, recorder: Recorder) -> Answer:
         return await desk.answer(self.ticket, self.asked, recorder, self.sampling)
+
+    @asynccontextmanager
+    async def started(self, desk: Desk, told: Told) -> AsyncIterator[asyncio.Future[Answer]]:
+        """Answer beside the block, telling as it goes; leaving the block early ends the run."""
+        running = asyncio.ensure_future(self.answer(desk, told))
+        running.add_done_callback(lambda _: told.end())
+        try:
+            yield running
+        finally:
+            await ended(running)
+            self.ticket.close()  # where it was ended before its first step
 
 
 async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request) -> Work | None:

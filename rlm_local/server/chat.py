@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 
@@ -16,7 +15,7 @@ from rlm_local.server.chat_request import ChatRequest
 from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
 from rlm_local.server.problem import Problem, problem_body, problem_of
-from rlm_local.server.wire import DONE, STILL_THERE, EventStream, Json, ended, event, unless_gone
+from rlm_local.server.wire import DONE, STILL_THERE, EventStream, Json, event, unless_gone
 from rlm_local.types import JsonObject
 
 _ROUTE: JsonObject = {"route": "engine"}
@@ -43,23 +42,19 @@ async def _run_events(
     shape: Shape, desk: Desk, work: Work, told: Told, *, with_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """Yield the events of a run. Closing it, as when the caller hangs up, ends the run."""
-    running = asyncio.ensure_future(work.answer(desk, told))
-    running.add_done_callback(lambda _: told.end())
     try:
-        yield event(shape.piece({"role": "assistant", "content": ""}))
-        async for text in told.arriving():
-            yield event(shape.piece({"reasoning_content": text})) if text else STILL_THERE
-        answer = await running
+        async with work.started(desk, told) as running:
+            yield event(shape.piece({"role": "assistant", "content": ""}))
+            async for text in told.arriving():
+                yield event(shape.piece({"reasoning_content": text})) if text else STILL_THERE
+            answer = await running
         yield event(shape.piece({"content": content_of(answer)}))
         yield event(shape.ending(answer))
         if with_usage:
             yield event(shape.usage(answer.usage))
         yield DONE
     except (RlmError, Problem) as error:
-        yield event(problem_body(error if isinstance(error, Problem) else problem_of(error)))
-    finally:
-        await ended(running)
-        work.ticket.close()  # where it was ended before its first step
+        yield event(problem_body(problem_of(error)))
 
 
 async def _direct(desk: Desk, body: ChatRequest, request: Request) -> Response:

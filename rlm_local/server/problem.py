@@ -58,8 +58,10 @@ def problem_body(error: HTTPException) -> JsonObject:
     }
 
 
-def problem_of(error: RlmError) -> Problem:
-    """Return how a caller is told of an error of the runtime's."""
+def problem_of(error: RlmError | Problem) -> Problem:
+    """Return how a caller is told of an error of the runtime's; a problem is told as it is."""
+    if isinstance(error, Problem):
+        return error
     said = f"{error}; {error.hint}" if error.hint and isinstance(error, ConfigError | DocumentError) else str(error)
     match error:
         case WindowExceeded():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from itertools import chain
@@ -29,7 +28,7 @@ from rlm_local.server.files import Files
 from rlm_local.server.problem import Problem, problem_of
 from rlm_local.server.responses_request import ResponsesRequest
 from rlm_local.server.responses_shape import ResponseShape
-from rlm_local.server.wire import STILL_THERE, EventStream, Json, ended, unless_gone
+from rlm_local.server.wire import STILL_THERE, EventStream, Json, unless_gone
 from rlm_local.types import Answer, JsonObject, Usage
 
 _ROUTE: JsonObject = {"route": "engine"}
@@ -77,22 +76,18 @@ def _at_once(shape: ResponseShape, *events: Iterator[bytes]) -> Response:
 
 async def _run_events(shape: ResponseShape, desk: Desk, work: Work, told: Told) -> AsyncGenerator[bytes, None]:
     """Yield the events of a run. Closing it, as when the caller hangs up, ends the run."""
-    running = asyncio.ensure_future(work.answer(desk, told))
-    running.add_done_callback(lambda _: told.end())
     try:
-        for one in shape.begin():
-            yield one
-        async for text in told.arriving():
-            for one in shape.reasoning(text) if text else (STILL_THERE,):
+        async with work.started(desk, told) as running:
+            for one in shape.begin():
                 yield one
-        for one in _answer_events(shape, work, await running):
-            yield one
+            async for text in told.arriving():
+                for one in shape.reasoning(text) if text else (STILL_THERE,):
+                    yield one
+            for one in _answer_events(shape, work, await running):
+                yield one
     except (RlmError, Problem) as error:
-        for one in shape.fail(error if isinstance(error, Problem) else problem_of(error)):
+        for one in shape.fail(problem_of(error)):
             yield one
-    finally:
-        await ended(running)
-        work.ticket.close()  # where it was ended before its first step
 
 
 def _answer_events(shape: ResponseShape, work: Work, answer: Answer) -> Iterator[bytes]:
@@ -140,7 +135,7 @@ async def _engine_events(
         for one in chain(shape.text(""), _end(shape, last, usage, alone)):
             yield one
     except (RlmError, Problem) as error:
-        for one in shape.fail(error if isinstance(error, Problem) else problem_of(error)):
+        for one in shape.fail(problem_of(error)):
             yield one
 
 

@@ -208,13 +208,12 @@ class Runs:
                 raise
             self._end(run_id, RunState.CANCELLED, {})
         except (RlmError, Problem) as error:
-            problem = error if isinstance(error, Problem) else problem_of(error)
             if self._desk.state == "stopping":
                 log("run parked", run=run_id)
             elif live.is_cancelled:
                 self._end(run_id, RunState.CANCELLED, {})
             else:
-                self._end(run_id, RunState.FAILED, problem_body(problem))
+                self._end(run_id, RunState.FAILED, problem_body(problem_of(error)))
         except Exception as error:  # a mistake of ours must not leave a run that never ends
             log("failure", run=run_id, error=type(error).__name__)
             self._end(run_id, RunState.FAILED, problem_body(Problem(500, FAILED)))
