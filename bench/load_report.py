@@ -13,11 +13,11 @@ from typing import Any
 
 from bench.output import write_result
 from bench.provenance import Provenance
+from rlm_local.limits import MIB
 
 HEALTH_P99_MS = 250.0
 MOST_GROWTH = 0.05  # of the memory in the last quarter over that in the second
 LEAST_SAMPLES = 40  # below them quarters tell nothing
-MIB = 1 << 20
 
 
 class Ended(StrEnum):

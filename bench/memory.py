@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from bench.processes import children
+
 PERIOD_S = 0.05
 METHOD = (
     "sum over this process and all below it but the engine, from /proc/PID/status every 50 ms; "
@@ -82,7 +84,7 @@ class PeakMemory:
 def process_tree(root: int, leave_out: Callable[[list[str]], bool]) -> Iterator[int]:
     """Yield the pids of `root` and all below it, without those left out and what is below them."""
     yield root
-    for pid in _children(root):
+    for pid in children(root):
         if not leave_out(_argv(pid)):
             yield from process_tree(pid, leave_out)
 
@@ -132,15 +134,6 @@ def _pss(smaps: str) -> Counter[str]:
         elif words[0] == "Pss:":
             found[inode] += int(words[1]) * 1024
     return found
-
-
-def _children(pid: int) -> list[int]:
-    # Children are listed by the thread that started them.
-    try:
-        threads = [entry.name for entry in os.scandir(f"/proc/{pid}/task")]
-    except OSError:
-        return []
-    return [int(child) for thread in threads for child in _read(pid, f"task/{thread}/children").split()]
 
 
 def _argv(pid: int) -> list[str]:

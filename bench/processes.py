@@ -6,23 +6,29 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
+def children(pid: int) -> Iterator[int]:
+    """Yield its children, which the kernel lists by the thread that started them."""
+    try:
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:  # it has ended
+        return
+    for thread in threads:
+        with suppress(OSError):
+            yield from map(int, (thread / "children").read_text(encoding="ascii").split())
+
+
 def below(pid: int) -> Iterator[int]:
     """Yield all processes that descend from this one, itself left out."""
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text(encoding="ascii").split()
-        except OSError:  # it has ended
-            continue
-        for child in children:
-            yield int(child)
-            yield from below(int(child))
+    for child in children(pid):
+        yield child
+        yield from below(child)
 
 
 def command_of(pid: int) -> str:

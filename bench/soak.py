@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from bench.processes import rss_bytes
 from bench.soak_report import Calm, Ended, Outcome, SoakResult
 from bench.soak_requests import Mix, Shot
 from rlm_local.engine.launch import LlamaEngine, launch_llama
@@ -191,10 +192,6 @@ async def metrics(client: httpx.AsyncClient) -> dict[str, float]:
     lines = (await client.get("/metrics")).text.splitlines()
     rows = [line.removeprefix("rlm_engine_").rpartition(" ") for line in lines if not line.startswith("#")]
     return {name: float(value) for name, _, value in rows}
-
-
-def rss_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @asynccontextmanager

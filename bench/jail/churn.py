@@ -7,10 +7,11 @@ import gc
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from bench.processes import below, descriptors, rss_bytes
 from rlm_local.documents import join
 from rlm_local.errors import RlmError
 from rlm_local.jail import JailSession
@@ -105,21 +106,10 @@ async def _no_query(*prompts: object) -> list[SubCall]:
 def left() -> Left:
     """Count what jails could leave behind."""
     return Left(
-        descriptors=sum(1 for _ in Path("/proc/self/fd").iterdir()),
-        processes=sum(1 for _ in _below(os.getpid())),
+        descriptors=descriptors(os.getpid()),
+        processes=1 + sum(1 for _ in below(os.getpid())),
         mounts=len(Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()),
         cgroups=sum(bool(_OURS.fullmatch(name)) for _, names, _ in os.walk("/sys/fs/cgroup") for name in names),
         folders=sum(1 for _ in Path("/tmp").glob("nsjail*")),
-        rss_bytes=int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096,
+        rss_bytes=rss_bytes(os.getpid()),
     )
-
-
-def _below(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = task.read_text(encoding="ascii").split()
-        except OSError:
-            continue
-        for child in children:
-            yield from _below(int(child))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from bench.processes import adopting_orphans
 from rlm_local.cards import find_card, load_cards
 from rlm_local.config import home
 from rlm_local.errors import JailUnavailable, StoreError
@@ -33,7 +33,6 @@ HARBOUR = (
 )
 GONE_WITHIN_S = 2.0
 _ENGINE = "rlm_local.engine.llama.service"
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +309,8 @@ def weights() -> Path:
 
 @pytest.fixture(scope="session")
 def orphans_are_ours() -> Iterator[None]:
-    """Become the parent of every process whose own parent dies below us, so that none can hide."""
-    prctl = ctypes.CDLL(None).prctl
-    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
-    yield
-    prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    with adopting_orphans():
+        yield
 
 
 @pytest.fixture(scope="session")
