@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.fault_page import fault_page
 from bench.output import write_result
 from bench.provenance import Provenance
 from rlm_local.limits import MIB
@@ -127,35 +128,26 @@ class LoadResult:
         return [f"{name}: {value}" for name, value in self._rows()] + [f"FAULT: {each}" for each in self.faults()[:20]]
 
     def markdown(self, setting: dict[str, Any], made: Provenance) -> str:
-        faults = self.faults()
         kinds = [
             f"| {kind} | {', '.join(f'{n} {how}' for how, n in found['ended'].items())} | {found['median_s']:.1f} s |"
             for kind, found in self._kinds().items()
         ]
-        facts = [*made.facts(), *((name, str(value)) for name, value in setting.items())]
-        return "\n".join(
-            [
-                f"# load, {setting['model']}: {'no fault' if not faults else f'{len(faults)} faults'}",
-                "",
-                *(f"- {fault}" for fault in faults),
-                *([""] if faults else []),
-                "| found | |",
-                "| --- | --- |",
-                *(f"| {name} | {value} |" for name, value in self._rows()),
-                "",
+        return fault_page(
+            "load",
+            setting,
+            made,
+            faults=self.faults(),
+            rows=self._rows(),
+            note=[
                 "Each tenant's canary, 12 random hexadecimal digits, stands in all that he sends; 8 of another's",
                 "anywhere in an answer, its head included, are a crossing. /health is asked by a process of its own",
                 "over new connections, timed from the moment at which it was to be asked. Memory is what is resident.",
-                "",
+            ],
+            kinds=[
                 "| kind of request | ended | median |",
                 "| --- | --- | --- |",
                 *kinds,
-                "",
-                "| made with | |",
-                "| --- | --- |",
-                *(f"| {name} | {value} |" for name, value in facts),
-                "",
-            ]
+            ],
         )
 
     def write(self, folder: Path, setting: dict[str, Any], made: Provenance) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.fault_page import fault_page
 from bench.output import write_result
 from bench.provenance import Provenance
 
@@ -125,7 +126,6 @@ class SoakResult:
         return told + [f"FAULT: {fault}" for fault in self.faults()[:20]]
 
     def markdown(self, setting: dict[str, Any], made: Provenance) -> str:
-        faults = self.faults()
         exact = sum(calm.cells_used == calm.cells_freed for calm in self.calms)
         whole = sum(calm.all_cells_served for calm in self.calms)
         slowest = max((o.seconds for o in self.outcomes), default=0.0)
@@ -147,29 +147,21 @@ class SoakResult:
         kinds = [
             f"| {kind} | {', '.join(f'{n} {how}' for how, n in ends.items())} |" for kind, ends in self._kinds().items()
         ]
-        facts = [*made.facts(), *((name, str(value)) for name, value in setting.items())]
-        return "\n".join(
-            [
-                f"# soak, {setting['model']}: {'no fault' if not faults else f'{len(faults)} faults'}",
-                "",
-                *(f"- {fault}" for fault in faults),
-                *([""] if faults else []),
-                "| found | |",
-                "| --- | --- |",
-                *(f"| {name} | {value} |" for name, value in rows),
-                "",
+        return fault_page(
+            "soak",
+            setting,
+            made,
+            faults=self.faults(),
+            rows=rows,
+            note=[
                 "Memory is the resident size of the one process after the kills, in its calm moments: a process that",
                 "was just started is small whatever it leaks, so the part with kills comes first and does not count.",
-                "",
+            ],
+            kinds=[
                 "| kind of request | ended |",
                 "| --- | --- |",
                 *kinds,
-                "",
-                "| made with | |",
-                "| --- | --- |",
-                *(f"| {name} | {value} |" for name, value in facts),
-                "",
-            ]
+            ],
         )
 
     def write(self, folder: Path, setting: dict[str, Any], made: Provenance) -> None:
