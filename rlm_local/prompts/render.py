@@ -52,11 +52,12 @@ def shown_head(profile: Profile, documents: Sequence[Document]) -> str:
     if not (profile.shows_head and documents):
         return ""
     text = documents[0].text
-    if len(text) <= HEAD_CHARS:
-        return text[:].strip()
     head = text[:HEAD_CHARS]
-    line = head.rfind("\n", HEAD_CHARS // 2)
-    return head[: line if line >= 0 else head.rfind(" ") if " " in head else HEAD_CHARS].strip()
+    if len(text) > len(head):
+        end = head.rfind("\n", HEAD_CHARS // 2)
+        end = end if end >= 0 else head.rfind(" ")
+        head = head[:end] if end >= 0 else head
+    return head.strip()
 
 
 def observation_message(profile: Profile, output: str, note: str) -> Message:

@@ -13,6 +13,7 @@ from sandbox.worker.find import Position
 from sandbox.worker.folding import Haystack
 
 Place: TypeAlias = tuple[int, int]  # document index, position in the context
+_Hit: TypeAlias = "tuple[float, Position, tuple[str, ...]]"  # score, where, and which of the words are there
 
 _MAX_WORDS = 24
 _POSITIONS_PER_WORD = 20_000  # a word more frequent than this points nowhere
@@ -67,34 +68,37 @@ def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int | None) 
         word: math.log1p(len(corpus.context) / (chars * max(1, count))) for word, count in counts.items() if count
     }
     named = _named(corpus, words)
-    asked = _asked(corpus, words)
-    hits = []
+    asked, of_asked = _asked(corpus, words), max(weights.values(), default=0.0)
+    hits: list[_Hit] = []
     for index, start, end in _clusters(corpus, places, weights, named, chars):
         scored = _closely(text, (start, end), weights, chars)
         if scored is not None:
             score, position, present = scored
-            of_name = _of_name(named, index, present) + (max(weights.values()) if index in asked else 0.0)
+            of_name = _of_name(named, index, present) + (of_asked if index in asked else 0.0)
             hits.append((score + of_name, position, present))
     hits.sort(key=lambda hit: (-hit[0], hit[1][0]))
     rare = {word for word, count in counts.items() if 0 < count <= _RARE}
+    return Nearest(_chosen(hits, rare, chars, limit), counts)
+
+
+def _chosen(hits: list[_Hit], rare: set[str], chars: int, limit: int | None) -> list[tuple[Position, tuple[str, ...]]]:
+    """Return which of the hits, best first, are shown; none overlaps another. rare: words that few passages hold."""
     kept: list[tuple[Position, tuple[str, ...]]] = []
-    shown: set[str] = set()  # of the rare words
     near: list[float] = []  # scores of those that are kept for being nearest
+    shown: set[str] = set()  # of the rare words
     for score, position, present in hits:
         if score < _RARE_SHARE * hits[0][0] or len(kept) >= (limit or _MOST):
             break
-        is_near = score >= _KEPT_SHARE * hits[0][0] and (
-            len(near) < (limit or _NEAREST) or (not limit and score >= _TIED_SHARE * near[-1])
-        )
+        if any(position[0] - chars // 2 <= end and start <= position[1] + chars // 2 for (start, end), _ in kept):
+            continue
         theirs = rare.intersection(present)
-        is_asked_for = not limit and len(theirs) >= _RARE_WORDS and not theirs <= shown
-        if (is_near or is_asked_for) and all(
-            position[1] + chars // 2 < other[0] or position[0] - chars // 2 > other[1] for other, _ in kept
-        ):
+        has_room = len(near) < (limit or _NEAREST) or (not limit and score >= _TIED_SHARE * near[-1])
+        is_near = has_room and score >= _KEPT_SHARE * hits[0][0]
+        if is_near or (not limit and len(theirs) >= _RARE_WORDS and not theirs <= shown):
             kept.append((position, present))
             shown |= theirs
             near += [score] if is_near else []
-    return Nearest(kept, counts)
+    return kept
 
 
 def _named(corpus: Corpus, words: list[str]) -> list[dict[str, float]]:
