@@ -77,7 +77,8 @@ def error_of(call):
     try:
         call()
     except openai.APIError as error:
-        return type(error).__name__
+        # Newer versions of LangChain raise classes of their own that are these too.
+        return next(kind.__name__ for kind in type(error).__mro__ if kind.__module__.partition(".")[0] == "openai")
     return "no error"
 
 
