@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -315,8 +318,13 @@ def runtime_cost_command(turns: int, batches: int, tokens: int, out: Path | None
     return 0
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main() -> int:
-    """Run the command line and return its exit code."""
+    """Run the command line and return its exit code. SIGTERM is taken as Ctrl-C: what was begun is put away."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         result = bench.main(standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):

@@ -10,7 +10,8 @@ from typing import Any
 CANARY_DIGITS = 12
 SEEN_DIGITS = 8  # of a canary: as many of another's are a crossing
 MOST_TOKENS = 24  # of a direct answer
-BOUNDS = {"max_turns": 2, "max_subcalls": 4, "max_seconds": 600}  # of a run
+# Of a run. The smallest model seldom ends a cell of itself: a bound on what it writes lets two cores serve a hundred.
+BOUNDS = {"max_turns": 2, "max_subcalls": 4, "max_completion_tokens": 600, "max_seconds": 600}
 _FILLER = "Boats are moored at their owners' risk. The harbour master may move any of them without notice."
 QUESTION = "What is the code of the vault?"
 # How many of each kind there are among a hundred.
