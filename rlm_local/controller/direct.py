@@ -8,7 +8,7 @@ from rlm_local.calls.caller import MESSAGE_TOKENS, TEMPLATE_TOKENS, UnreadableEr
 from rlm_local.calls.form import ReplyForm
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
-from rlm_local.controller.finish import is_empty, is_supported, why
+from rlm_local.controller.finish import is_denial, is_empty, is_supported, why
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import Record
 from rlm_local.controller.remember import Asker, Memory
@@ -139,7 +139,8 @@ def _read(form: ReplyForm, reply: Reply, corpus: Corpus) -> tuple[JsonValue, str
         return None, str(error)
     if is_empty(value):
         return None, "the model gave an empty answer"
-    return value, "" if is_supported(value, str(corpus.context)) else "nothing in the documents says so"
+    supported = is_denial(value) or is_supported(value, str(corpus.context))
+    return value, "" if supported else "nothing in the documents says so"
 
 
 async def _complaint(value: JsonValue, record: Record, past: Past, validate: Validate | None) -> str:

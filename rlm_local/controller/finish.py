@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rlm_local.limits import Limits
 from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
 _HEADLINE = re.compile(r"([\d,]+ match(es)?|no (exact )?match) for ")
+_DENIAL = re.compile(
+    r"\W*(?:(?:it|this|that|the answer) is )?"
+    r"not (?:in|found|stated|said|told|given|mentioned|specified|named|known)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+DENIAL_CHARS = 120  # a longer text that begins so has something else to say
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
 
@@ -23,6 +30,17 @@ def is_supported(value: JsonValue, seen: str) -> bool:
     words = telling_words(str(value))
     folded = seen.casefold().replace(",", "")
     return not words or any(word.casefold().replace(",", "") in folded for word in words)
+
+
+def is_denial(value: JsonValue) -> bool:
+    """Say whether an answer is that the documents do not tell: nothing that they say can support it."""
+    return isinstance(value, str) and len(value) <= DENIAL_CHARS and _DENIAL.fullmatch(value) is not None
+
+
+def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
+    """Say whether a sub-model that was asked has answered that what it read does not tell."""
+    results = [turn.result for turn in turns if turn.result is not None]
+    return any(is_denial(call.answer) for result in results for call in result.subcalls)
 
 
 def is_empty(value: JsonValue) -> bool:

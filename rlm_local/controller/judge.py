@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from rlm_local.controller.finish import is_empty, is_supported
+from rlm_local.controller.finish import has_looked_in_vain, is_denial, is_empty, is_supported
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
@@ -67,7 +67,11 @@ class Judge:
         if forced_by is not None:
             return Verdict(value_given=True, value=final.value, stop=forced_by, reason=why)
         # What the answering cell computed supports its own answer; a literal must have been seen.
-        supported = not is_written_out(turn.action) or is_supported(final.value, "\n".join(printed))
+        supported = (
+            not is_written_out(turn.action)
+            or is_supported(final.value, "\n".join(printed))
+            or (is_denial(final.value) and has_looked_in_vain(turns))
+        )
         if not supported and self.held != final.value and not self.stuck:
             self.held = final.value
             return Verdict(fill(self._profile.unsupported, value=_short(final.value)))

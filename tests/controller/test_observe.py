@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_local.controller.finish import best_so_far, is_empty, is_supported, printed_by
+from rlm_local.controller.finish import best_so_far, is_denial, is_empty, is_supported, printed_by
 from rlm_local.controller.observe import NOTHING_PRINTED, observe
 from rlm_local.types import Cell, CellResult, CellStatus, JsonValue, SubCall, Turn, Usage
 
@@ -63,6 +63,23 @@ def test_what_stopped_a_cell_is_said_in_words(status: CellStatus, said: str) -> 
 )
 def test_an_answer_is_supported_when_its_telling_words_were_seen(value: JsonValue, seen: str, supported: bool) -> None:
     assert is_supported(value, seen) is supported
+
+
+@pytest.mark.parametrize(
+    ("value", "denial"),
+    [
+        ("not in the documents", True),
+        ("Not stated in the text.", True),
+        ("The answer is not given.", True),
+        ("The deposit is not in dispute.", False),
+        ("not before 3 May", False),
+        ("No.", False),
+        ("not in the lease, " + "but in its annex " * 8, False),
+        (None, False),
+    ],
+)
+def test_an_answer_may_be_that_the_documents_do_not_tell(value: JsonValue, denial: bool) -> None:
+    assert is_denial(value) is denial
 
 
 @pytest.mark.parametrize(("value", "empty"), [(None, True), (" \n", True), ([], False), (0, False), ("x", False)])

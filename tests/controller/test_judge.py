@@ -1,0 +1,54 @@
+"""What is taken for an answer, and on what grounds."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_local.controller.judge import Judge
+from rlm_local.grammar import TurnState
+from rlm_local.prompts import load_profile
+from rlm_local.types import Cell, CellResult, CellStatus, Final, JsonValue, SubCall, Turn, Usage
+
+NOTHING = Usage(0, 0, 0)
+
+
+def looked(printed: str, *answers: str) -> Turn:
+    subcalls = tuple(SubCall(f"passage {at}", answer, NOTHING) for at, answer in enumerate(answers))
+    return Turn("...", Cell("..."), NOTHING, CellResult(CellStatus.OK, printed, subcalls=subcalls))
+
+
+def said(value: JsonValue) -> Turn:
+    return Turn("...", Final(value), NOTHING)
+
+
+def reasons(judge: Judge, *turns: Turn) -> list[str | None]:
+    """Judge turns one by one; None for one that the run goes on after."""
+    printed = [turn.result.stdout for turn in turns if turn.result]
+    verdicts = [
+        judge.judge(turns[:at], TurnState.OPEN, printed=printed, forced_by=None, why="")
+        for at in range(1, len(turns) + 1)
+    ]
+    return [verdict.reason if verdict.value_given else None for verdict in verdicts]
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge(load_profile("small"), None)
+
+
+def test_that_the_documents_do_not_tell_is_supported_by_a_sub_model_that_read_in_vain(judge: Judge) -> None:
+    assert reasons(judge, looked("The fee is 30 euros.", "Not in the text."), said("not in the documents")) == [
+        None,
+        "",
+    ]
+
+
+@pytest.mark.parametrize("answers", [(), ("30 euros",)], ids=["nobody was asked", "somebody found it"])
+def test_without_one_it_is_asked_back_and_then_unconfirmed(judge: Judge, answers: tuple[str, ...]) -> None:
+    turns = (looked("The fee is 30 euros.", *answers), said("not in the documents"), said("not in the documents"))
+    assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]
+
+
+def test_another_answer_is_not_supported_by_that(judge: Judge) -> None:
+    turns = (looked("The fee is 30 euros.", "not in the text"), said("40 euros"), said("40 euros"))
+    assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]
