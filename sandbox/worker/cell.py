@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from _ast import Call, Expr, Expression, Module, Name, PyCF_ONLY_AST  # `ast` adds what compiling needs not
+from _ast import Call, Constant, Expr, Expression, Module, Name, PyCF_ONLY_AST  # `ast` adds what compiling needs not
 from collections.abc import Iterator
+
+from sandbox.worker.usual import import_usual
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,11 +40,14 @@ class Cell:
     def run(self, variables: dict[str, Any]) -> None:
         """Execute the cell, and print its last expression as a notebook would."""
         body, last = self._compiled()
+        import_usual(body, self._code, variables)
+        if last is not None:
+            import_usual(last, self._code, variables)
         exec(body, variables)
         if last is not None:
             value = eval(last, variables)
             if value is not None:
-                print(_shortened(repr(value), _SHOWN_CHARS))
+                print(_shortened(_shown(value), _SHOWN_CHARS))
 
     def _compiled(self) -> tuple[CodeType, CodeType | None]:
         tree: Module = compile(self._code, self.name, "exec", PyCF_ONLY_AST, dont_inherit=True)  # type: ignore[assignment]
@@ -55,7 +60,22 @@ class Cell:
 
 
 def _prints_itself(expression: expr) -> bool:
-    return isinstance(expression, Call) and isinstance(expression.func, Name) and expression.func.id in _SELF_PRINTING
+    return (
+        isinstance(expression, Call)
+        and isinstance(expression.func, Name)
+        and expression.func.id in _SELF_PRINTING
+        and not any(_is_false(keyword.value) for keyword in expression.keywords if keyword.arg == "show")
+    )
+
+
+def _is_false(expression: expr) -> bool:
+    return isinstance(expression, Constant) and expression.value is False
+
+
+def _shown(value: object) -> str:
+    """Return a value as a reader wants it: passages as their texts."""
+    passages = sys.modules.get("sandbox.worker.passages")
+    return str(value) if passages and isinstance(value, passages.Matches) else repr(value)
 
 
 def _seed_if_used(code: str) -> None:
