@@ -11,7 +11,7 @@ from sandbox.worker.asking import Children
 from sandbox.worker.calls import Calls
 from sandbox.worker.channel import CellOverError, Channel
 from sandbox.worker.corpus import Corpus
-from sandbox.worker.eyes import Eyes
+from sandbox.worker.reading import reading_tools
 from sandbox.worker.values import Json, to_json
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ class Names:
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
-            "search": Eyes(corpus, self._report),
+            **reading_tools(corpus, self._report, lambda: self.variables["LIMITS"]),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
             "llm_classify": calls.llm_classify,
