@@ -23,8 +23,9 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     subcall      the system message of every llm_query
 
 How an answer is said is not in these files but in protocols/, one file for each protocol. A profile says where:
-<<small>> or <<large>> is the rule of replies, <<answer LITERAL>> a whole reply with that answer, <<reply LITERAL>> an
-order to reply so (<<Reply ...>> at the beginning of a sentence), <<reply with a variable>> the same for any value.
+<<small>> or <<large>> is the rule of replies, <<answer LITERAL>> a whole reply with that answer, <<answer with "NAME">>
+one with that variable's value, <<reply LITERAL>> an order to reply with a literal (<<Reply ...>> at the beginning of a
+sentence), <<reply with a variable>> the same for any value.
 <<packages LITERAL>> stands only where code can import more than the standard library; $packages are those modules.
 <<name>> is what a worked turn calls a sub-model's answer, without hiding a name that the protocol needs.
 """
@@ -44,7 +45,7 @@ from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Message, Role
 
 _TEXT = Path(__file__).parent / "text"
 _PROTOCOLS = Path(__file__).parent / "protocols"
-_MARK = re.compile(r"<<(small|large|name|packages|reply with a variable|answer|reply|Reply)(?: (.+?))?>>")
+_MARK = re.compile(r"<<(small|large|name|packages|reply with a variable|answer with|answer|reply|Reply)(?: (.+?))?>>")
 _ONCE = (
     "system",
     "question",
@@ -149,7 +150,8 @@ def _worded(text: str, protocol: AnswerProtocol, packages: tuple[str, ...]) -> s
         plain = str(ast.literal_eval(literal))
         if key == "packages":
             return Template(plain).substitute(packages=", ".join(packages)) if packages else ""
-        said = Template(words[key.lower()]).substitute(value=literal, text=plain)
+        value = plain if key == "answer with" else literal
+        said = Template(words[key.lower()]).substitute(value=value, text=plain)
         return said if key.islower() else said[0].upper() + said[1:]
 
     return _MARK.sub(word, text)
