@@ -43,7 +43,8 @@ def import_usual(body: CodeType, code: str, variables: dict[str, Any]) -> None:
 
 def _names(body: CodeType) -> set[str]:
     """Return the names of globals and attributes in compiled code and in the functions that it defines."""
-    found, pending = set(), [body]
+    found: set[str] = set()
+    pending = [body]
     while pending:
         code = pending.pop()
         found.update(code.co_names)
@@ -55,7 +56,8 @@ def _only_read(code: str) -> set[str]:
     """Return the names that a cell reads and nowhere binds."""
     import ast
 
-    read, bound = set(), set()
+    read: set[str] = set()
+    bound: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         match node:
             case ast.Name(id=name, ctx=ast.Load()):
