@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from rlm_local import __version__
@@ -33,6 +34,7 @@ from rlm_local.server.start_page import add_page
 from rlm_local.server.wire import Json
 
 _GONE = 499  # what proxies log for a caller who hung up; nobody reads it
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner | None = None) -> ASGIApp:
@@ -110,7 +112,9 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
     async def problem(request: Request, error: HTTPException) -> Response:
         if not isinstance(error, Problem) and error.status_code in (404, 405):
             said = f"there is no {request.method} {request.url.path[:200]}"
-            error = HTTPException(error.status_code, said, error.headers)
+            # A path's methods are routes of their own, and the error names the first one's.
+            allowed = {"Allow": _methods(request)} if error.status_code == 405 else None
+            error = HTTPException(error.status_code, said, allowed)
         return _told(error)
 
     @app.exception_handler(RlmError)
@@ -127,6 +131,15 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
         return _told(HTTPException(500, FAILED))
 
     return Guard(app, desk.settings, keys, owner)
+
+
+def _methods(request: Request) -> str:
+    """Return the methods that the path of a request takes, as the header Allow lists them."""
+    return ", ".join(
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    )
 
 
 def _told(error: HTTPException) -> Response:

@@ -106,6 +106,22 @@ async def test_what_is_not_there_is_told_in_the_same_shape(serve: Serve, method:
     assert response.json()["error"]["message"] == f"there is no {method} {path}"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("OPTIONS", "/v1/files", "GET, POST"),
+        ("PUT", "/v1/files/file-1", "DELETE, GET"),
+        ("PATCH", "/v1/rlm/runs", "GET, POST"),
+        ("GET", CHAT, "POST"),
+    ],
+)
+async def test_all_methods_of_a_path_are_told_to_who_tries_another(
+    serve: Serve, method: str, path: str, allowed: str
+) -> None:
+    response = await (await serve()).client.request(method, path)
+    assert (response.status_code, response.headers["allow"]) == (405, allowed)
+
+
 async def test_a_thousand_hostile_bodies_are_refused_and_none_breaks_the_server(serve: Serve) -> None:
     served = await serve(["fine"] * 1000)
     rng = random.Random(7)
