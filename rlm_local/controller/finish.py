@@ -29,7 +29,14 @@ def is_supported(value: JsonValue, seen: str) -> bool:
         return True
     words = telling_words(str(value))
     folded = seen.casefold().replace(",", "")
-    return not words or any(word.casefold().replace(",", "") in folded for word in words)
+    return not words or any(_stands(word.casefold().replace(",", ""), folded) for word in words)
+
+
+def _stands(word: str, seen: str) -> bool:
+    """Say whether a word was seen; a number whole, and not as a part of a longer one."""
+    if not word[:1].isdigit() and not word[-1:].isdigit():
+        return word in seen
+    return re.search(rf"(?<!\d)(?<!\d\.){re.escape(word)}(?!\d|\.\d)", seen) is not None
 
 
 def is_denial(value: JsonValue) -> bool:

@@ -54,6 +54,12 @@ def test_what_stopped_a_cell_is_said_in_words(status: CellStatus, said: str) -> 
         ("30 days", "within 60 days of notice", False),  # the number is what tells, not the noun
         (1234567, "magic number is: 1,234,567.", True),
         (1234567, "1234568", False),
+        (11, "table: 119 rows", False),
+        (11, "table: 11 rows", True),
+        ("4.5 %", "it was 14.5 %", False),
+        (4, "it was 4.5 %", False),
+        (30, "It is 30.", True),
+        ("2024-05", "since 2024-05-31", True),
         ("New York", "governed by the laws of New York", True),
         ("Delaware", "governed by the laws of New York", False),
         ("Yes", "nothing of the kind", True),  # no telling word
