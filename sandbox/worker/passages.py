@@ -33,10 +33,16 @@ class Match:
 
 
 class Matches(list[Match]):
-    """What search() returns. str(matches) is all passages, each under its document's name, ready for a prompt."""
+    """What search() returns. str(matches) is all passages, each under its document's name, ready for a prompt.
+
+    nowhere: names and numbers of what was searched for that no document holds; who reads the passages is told.
+    """
+
+    nowhere: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return "\n\n".join(f"{match.document}, line {match.line}:\n{match.text}" for match in self)
+        told = [f"(Nowhere in the documents: {', '.join(self.nowhere)})"] if self.nowhere else []
+        return "\n\n".join([*told, *(f"{match.document}, line {match.line}:\n{match.text}" for match in self)])
 
 
 @dataclass(slots=True)

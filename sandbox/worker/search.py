@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import COUNT_CAP, Found, find
 from sandbox.worker.passages import Match, Matches, Window, line_of, merge, window_around
-from sandbox.worker.words import content_words, nearest
+from sandbox.worker.words import content_words, nearest, telling_names
 
 Pattern: TypeAlias = "str | re.Pattern[str]"
 Span: TypeAlias = tuple[int, int, int]  # document index, start, end in its text
@@ -35,6 +35,7 @@ class _View:
 
     headline: str
     passages: list[_Passage]
+    nowhere: tuple[str, ...] = ()  # names and numbers of the pattern that no document holds
 
 
 class Search:
@@ -67,6 +68,7 @@ class Search:
         matches = Matches()
         for one in _patterns(pattern):
             view = self._view(one, limit, chars, case=case, regex=regex)
+            matches.nowhere += view.nowhere
             say(view.headline)
             for passage in view.passages:
                 match = passage.match
@@ -120,7 +122,8 @@ class Search:
             passages.append(self._passage(index, window, f" has {', '.join(present)}"))
         missing = [word for word in words if not result.counts[word]]
         absent = f" (nowhere in the documents: {', '.join(missing)})" if missing else ""
-        return _View(f"no exact match for {text!r}{remark}; nearest passages by its words{absent}:", passages)
+        headline = f"no exact match for {text!r}{remark}; nearest passages by its words{absent}:"
+        return _View(headline, passages, tuple(name for name in telling_names(text) if name.lower() in missing))
 
     def _passage(self, index: int, window: Window, remark: str = "") -> _Passage:
         document = self._corpus.documents[index]

@@ -27,6 +27,8 @@ _RARE_WORDS = 2  # in such a passage, one of them shown by no other
 _RARE_SHARE = 0.4  # of the best score, for such a passage
 _LETTERS = re.compile(r"[^\W_]+")
 _ESCAPES = re.compile(r"\\[a-zA-Z]|\(\?[a-zA-Z:=!<]+|\{\d*,?\d*\}")
+_NAMES = re.compile(r"\b(?:[A-Z]\w*[a-z]\w*|\w*\d\w*)\b")
+_SENTENCE_START = re.compile(r"(?:^|[.?!:\n])\s*$")
 _STOPWORDS = frozenset(
     re.findall(
         r"\w+",
@@ -53,6 +55,18 @@ def content_words(pattern: str) -> list[str]:
     words = dict.fromkeys(word.lower() for word in _LETTERS.findall(_ESCAPES.sub(" ", pattern)))
     content = [word for word in words if word not in _STOPWORDS and (len(word) > 1 or word.isdigit())]
     return content[:_MAX_WORDS]
+
+
+def telling_names(pattern: str) -> list[str]:
+    """Return the words of a question that name one thing: capitalised inside a sentence, or with a digit.
+
+    What is all in capitals is a form to fill in as often as a name.
+    """
+    found = _NAMES.finditer(pattern)
+    inside = (
+        match[0] for match in found if not _SENTENCE_START.search(pattern, max(0, match.start() - 8), match.start())
+    )
+    return list(dict.fromkeys(inside))
 
 
 def nearest(corpus: Corpus, words: list[str], *, chars: int, limit: int | None) -> Nearest:

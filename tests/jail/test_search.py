@@ -12,7 +12,7 @@ from rlm_local.types import Document
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import loose_pattern
 from sandbox.worker.search import Search, Span
-from sandbox.worker.words import content_words
+from sandbox.worker.words import content_words, telling_names
 
 # These machines are shared: a slow draw is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -195,3 +195,27 @@ def test_a_document_that_a_question_names_in_full_comes_first() -> None:
     desk = Desk(*others, Document("C9043", f"{FILLER}{licence}"))
     found = desk.search("Does C9043 have an unlimited license for a party?")
     assert (found[0].document, licence in found[0].text) == ("C9043", True)
+
+
+def test_who_reads_passages_is_told_which_names_stand_nowhere(desk: Desk) -> None:
+    question = "When has Astemizole been paid for by the tenant? Answer as YYYY-MM-DD, for instance Sunday."
+    matches = desk.search(question, show=False)
+    assert matches.nowhere == ("Astemizole", "Sunday")
+    assert str(matches).startswith("(Nowhere in the documents: Astemizole, Sunday)\n\n")
+    assert "Nowhere" not in str(desk.search("the deposit of May", show=False))
+    assert "Nowhere" not in str(matches[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("On which day did Alfreda Wyman come?", ["Alfreda", "Wyman"]),
+        ("Who is it? Answer with a name.", []),
+        ("What is 'Tablet 25 MG'?", ["Tablet", "25"]),
+        ("Does C5598 say so? Reply YES or NO.", ["C5598"]),
+        ("Kind: Sharing", []),
+        ("the McGill of McGill", ["McGill"]),
+    ],
+)
+def test_telling_names(text: str, names: list[str]) -> None:
+    assert telling_names(text) == names
