@@ -15,7 +15,7 @@ from bench.processes import below
 from bench.provenance import ROOT
 from bench.run_commands import INTERRUPTED
 
-BEGUN_S = 60.0
+ENDED_S = 60.0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
@@ -24,12 +24,24 @@ def test_neither_processes_nor_files_stay(number: signal.Signals, tmp_path: Path
     with subprocess.Popen(
         [sys.executable, "-m", "bench", "hidden"], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True
     ) as asked:
-        until = time.monotonic() + BEGUN_S
-        while not list(tmp_path.glob("rlm-hidden-*/*")) and time.monotonic() < until:
-            time.sleep(0.05)
+        # While a process is being started, Python 3.11 may swallow what a signal raises: in a hook of fork.
+        assert asked.stderr is not None
+        begun_with = asked.stderr.readline()
         begun = list(below(asked.pid))
         asked.send_signal(number)
-        _, said = asked.communicate(timeout=BEGUN_S)
+        said = begun_with + asked.communicate(timeout=ENDED_S)[1]
     assert asked.returncode == INTERRUPTED, said
+    assert begun
     assert list(tmp_path.iterdir()) == []
-    assert not [pid for pid in begun if Path(f"/proc/{pid}").exists()]
+    until = time.monotonic() + ENDED_S  # a jail whose host was killed ends by itself
+    while (left := [pid for pid in begun if _lives(pid)]) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert left == []
+
+
+def _lives(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return not stat.rpartition(")")[2].lstrip().startswith("Z")
