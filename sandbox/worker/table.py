@@ -148,7 +148,7 @@ def _names(kept: list[tuple[Line, list[str]]], width: int) -> tuple[list[Any], l
     for at in range(width):
         found = [_NAMED.match(cells[at]) for _, cells in kept]
         said = {match[1] for match in found if match}
-        if len(said) == 1 and all(found) and len(found) > 1:
+        if len(said) == 1 and not said & set(names) and all(found) and len(found) > 1:
             names[at] = said.pop()
             kept = [
                 (line, [*cells[:at], cells[at][match.end() :] if match else cells[at], *cells[at + 1 :]])

@@ -65,10 +65,20 @@ def test_a_field_is_found_by_place_and_in_any_case() -> None:
             "2021-03-04 | anna | came | broken\n2021-05-11 | yusuf | thanks",
             [{0: "2021-03-04", 1: "anna", 2: "came | broken"}, {0: "2021-05-11", 1: "yusuf", 2: "thanks"}],
         ),
+        ("Day: 1 | Day: 2\nDay: 3 | Day: 4", [{"Day": 1, 1: "Day: 2"}, {"Day": 3, 1: "Day: 4"}]),
         ("x | 007\ny | 012", [{0: "x", 1: "007"}, {0: "y", 1: "012"}]),
         ("x | 1\ny | ", [{0: "x", 1: 1}, {0: "y", 1: None}]),
     ],
-    ids=["csv", "semicolons", "markdown", "tabs and times", "no names", "numbers that begin with 0 are text", "empty"],
+    ids=[
+        "csv",
+        "semicolons",
+        "markdown",
+        "tabs and times",
+        "no names",
+        "one name twice",
+        "numbers that begin with 0 are text",
+        "empty",
+    ],
 )
 def test_forms(text: str, rows: list[dict[object, object]]) -> None:
     assert table_over(text)() == rows
