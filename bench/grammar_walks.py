@@ -142,7 +142,8 @@ async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Cal
                 Completion(messages, max_tokens=REPLY_TOKENS, sampling=sampling, grammar=grammar)
             )
         tokens += reply.usage.completion_tokens
-        if reply.text.endswith("```"):
+        # A reply that was cut may end with a fence too: the one that opens a block.
+        if reply.stop is ReplyStop.COMPLETE and reply.text.endswith("```"):
             ended += 1
             if why := complaint(reply.text):
                 said[f"{why} in {reply.text[-200:]!r}"] += 1
