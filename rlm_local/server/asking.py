@@ -12,6 +12,7 @@ from fastapi import Request
 
 from rlm_local.events import Event
 from rlm_local.grammar import AnswerSchema
+from rlm_local.limits import Limits
 from rlm_local.ports import Recorder
 from rlm_local.server.admission import Ticket
 from rlm_local.server.answers import reasoning_of
@@ -20,6 +21,7 @@ from rlm_local.server.conversation import Conversation, engine_messages, read_co
 from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
+from rlm_local.server.problem import Problem
 from rlm_local.server.wire import STILL_THERE_S, ended, unless_gone
 from rlm_local.texts import utf8_bytes
 from rlm_local.types import Answer, JsonObject, Sampling
@@ -127,8 +129,13 @@ async def engine_answer(desk: Desk, body: ChatRequest, request: Request) -> Json
     """Return the engine's answer in its own shape, and book it."""
     passed = _engine_body(desk, body, request)
     caller, quotas = caller_of(request), desk.quotas
+    seconds = _seconds(desk, body)
     with closing(desk.direct.ticket(tenant_of(request))) as ticket:
-        answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
+        except TimeoutError as error:
+            raise _too_late(seconds) from error
     if quotas is not None:
         quotas.book(caller.key, _total_tokens(answer))
     return answer
@@ -140,11 +147,18 @@ async def engine_pieces(
     """Return the engine's stream, whose place and connection `opened` holds, and which is booked as it is read."""
     passed = _engine_body(desk, body, request)
     caller, quotas = caller_of(request), desk.quotas
+    seconds, begun = _seconds(desk, body), asyncio.get_running_loop().time()
     is_counted = quotas is not None and caller.limits.tokens_a_day is not None
     if is_counted:
         passed["stream_options"] = {"include_usage": True}
     ticket = opened.enter_context(closing(desk.direct.ticket(tenant_of(request))))
-    pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+    try:
+        async with asyncio.timeout(seconds):
+            pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+    except TimeoutError as error:
+        raise _too_late(seconds) from error
+    if seconds is not None:
+        pieces = _until(begun + seconds, pieces, seconds)
     if quotas is not None and is_counted:
         return quotas.counted(caller.key, pieces, with_usage=body.with_usage)
     return pieces
@@ -170,6 +184,31 @@ async def _opened(desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncE
     return await opened.enter_async_context(desk.runtime.engine.chat_stream(passed))
 
 
+async def _until(end: float, pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """Yield what comes until then, in the loop's time. Raises Problem when that is not all."""
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                piece = await anext(pieces)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise _too_late(seconds) from error
+        yield piece
+
+
+def _seconds(desk: Desk, body: ChatRequest) -> float | None:
+    """Return how long an answer may take where a run was meant: as long as the run; None where none was."""
+    if not is_alone(desk, body):
+        return None
+    return (body.rlm and body.rlm.max_seconds) or Limits().wall_s
+
+
+def _too_late(seconds: float | None) -> Problem:
+    said = f"the answer was not there within {seconds:g} seconds; raise rlm.max_seconds"
+    return Problem(408, said, code="time_limit")
+
+
 def _engine_body(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
     passed = body.engine_body(desk.card.name, scope_of(tenant_of(request)))
     passed["messages"] = [
@@ -177,6 +216,10 @@ def _engine_body(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
     ]
     if is_alone(desk, body):
         passed.setdefault("temperature", desk.card.sampling.temperature)
+        given = (body.completion_tokens, body.rlm.max_completion_tokens if body.rlm else None)
+        if written := [bound for bound in given if bound is not None]:
+            passed.pop("max_completion_tokens", None)
+            passed["max_tokens"] = min(written)
     return passed
 
 

@@ -78,7 +78,7 @@ async def _passed_on(pieces: AsyncIterator[bytes], first: JsonObject | None) -> 
     try:
         async for piece in pieces:
             yield piece
-    except RlmError as error:
+    except (RlmError, Problem) as error:
         yield event(problem_body(problem_of(error)))
 
 

@@ -18,7 +18,7 @@ _SAID = {
     403: "No key was made, and the request comes from elsewhere than this machine",
     404: "There is no such thing, or it is another tenant's",
     405: "This path takes other methods",
-    408: "The body did not come",
+    408: "The body did not come, or the answer not in the time that it had",
     409: "It contradicts what is there",
     413: "It is larger than this server, or this key, takes",
     415: "The body is of another kind",

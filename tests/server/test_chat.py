@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from rlm_local.errors import EngineUnavailable
 from rlm_local.server.desk import scope_of
-from rlm_local.types import Sampling
+from rlm_local.types import JsonObject, Sampling
 from tests.server.scripted import FINAL, LEASE, LOOK, MODEL, PausedEngine, chat_body, until
 
 Serve = Callable[..., Any]
@@ -63,6 +64,37 @@ async def test_a_conversation_without_a_document_is_answered_by_the_engine_and_s
     assert first["choices"][0]["delta"]["reasoning_content"] == message["reasoning_content"]
     assert [piece["choices"][0]["delta"]["content"] for piece in rest] == ["Hello", "again!"]
     assert served.runtime.asked == []
+
+
+async def test_an_answer_without_a_document_keeps_to_the_bounds_of_the_run_that_was_meant(serve: Serve) -> None:
+    served = await serve(["Hello!"])
+    asked: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Hi"}]}
+    await served.chat(**asked, max_tokens=9, rlm={"max_completion_tokens": 7})
+    assert served.engine.bodies[0]["max_tokens"] == 7
+
+    async def never(body: JsonObject) -> JsonObject:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    @asynccontextmanager
+    async def one_word(body: JsonObject) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            yield b'data: {"choices": [{"index": 0, "delta": {"content": "Well"}}]}\n\n'
+            await never(body)
+
+        yield pieces()
+
+    served.engine.chat, served.engine.chat_stream = never, one_word
+    asked["rlm"] = {"max_seconds": 0.2}
+    late = await served.client.post("/v1/chat/completions", json=asked)
+    assert (late.status_code, late.json()["error"]["code"]) == (408, "time_limit")
+    assert "within 0.2 seconds; raise rlm.max_seconds" in late.json()["error"]["message"]
+    streamed = await served.client.post(
+        "/v1/chat/completions", json={**asked, "stream": True, "rlm": {"max_seconds": 0.2}}
+    )
+    assert '"content": "Well"' in streamed.text
+    assert "within 0.2 seconds" in streamed.text.rstrip().splitlines()[-1]
+    await until(lambda: served.desk.direct.running == 0)
 
 
 async def test_the_engine_itself_gets_the_request_as_it_is_with_a_scope_of_ours(serve: Serve) -> None:
