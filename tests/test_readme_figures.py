@@ -92,7 +92,8 @@ def reuse() -> tuple[str, ...]:
     rows = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     reached = all(one["figures"]["hit_tokens"] == one["figures"]["lru_hit_tokens"] for one in rows)
     numbers = {6: "six"}
-    return ("all" if reached else "not all"), numbers[len(rows)], f"{rows[0]['scale']}"
+    scales = {one["scale"] for one in rows}
+    return ("all" if reached else "not all"), numbers[len(rows)], "full" if scales == {1.0} else f"not {scales}"
 
 
 def labels() -> tuple[str, ...]:
@@ -154,7 +155,7 @@ CLAIMS: list[tuple[str, Callable[[], tuple[str, ...]]]] = [
         r"\| (\d+ %) \|",
         classify,
     ),
-    (r"Prefixes reused, of those that an ideal cache reuses: (\w+), in (\w+) workloads \(0\.5B, at ([\d.]+) of", reuse),
+    (r"Prefixes reused, of those that an ideal cache reuses: (\w+), in (\w+) workloads of (\w+) size \(0\.5B\)", reuse),
     (
         r"costs (\d+) µs at the median, ([\d.]+) ms at the 99th percentile\. A reply takes ([\d.]+) times as long "
         r"while a 3,000-token prompt is read",
