@@ -15,6 +15,7 @@ from bench.engine.texts import Texts
 MODEL = "qwen2.5-coder-0.5b"
 PROMPTS, OUT, COMPANY = 200, 16, 8
 SIZES = (20, 40, 80, 120, 200)  # tokens of a prompt, in turns; pieces above and below 64 take different kernels
+LIKELIEST = 5  # tokens at each place whose log-probabilities are kept
 TIE = 1e-3  # of a logit
 ROUNDING = 0.7  # of a logit: what "The same reply" of ARCHITECTURE.md allows between computations of other shapes
 REFERENCE = "cache off, alone"
@@ -33,7 +34,7 @@ def prompts_of(bench: Bench) -> list[str]:
 
 
 async def run(bench: Bench, way: str) -> Figures:
-    """Return the replies of every prompt: its tokens, and at each the two likeliest with their log-probabilities.
+    """Return the replies of every prompt: its tokens, and at each the likeliest with their log-probabilities.
 
     Off: every request has a scope of its own. On: one scope, and the second time that it is asked.
     """
@@ -57,7 +58,7 @@ async def _replies(engine: Ours, prompts: Sequence[str], together: int, *, cache
 
 
 async def _reply(engine: Ours, prompt: str, scope: str) -> Figures:
-    answer = await engine.complete(prompt, max_tokens=OUT, ignore_eos=True, cache_salt=scope, logprobs=2)
+    answer = await engine.complete(prompt, max_tokens=OUT, ignore_eos=True, cache_salt=scope, logprobs=LIKELIEST)
     said = answer["choices"][0]["logprobs"]
     return {
         "tokens": said["tokens"],
@@ -69,7 +70,7 @@ async def _reply(engine: Ours, prompt: str, scope: str) -> Figures:
 def gap(reference: Figures, other: Figures) -> float | None:
     """Return how far apart, in the reference, the two tokens are at which the replies part; None if they are equal.
 
-    Infinite when the other's token is not among the reference's two likeliest.
+    Infinite when the other's token is not among the reference's LIKELIEST.
     """
     for i, (mine, its) in enumerate(zip_longest(reference["tokens"], other["tokens"])):
         if mine != its:

@@ -43,7 +43,7 @@ async def metric(raw: httpx.AsyncClient, name: str) -> float:
 
 async def test_eight_at_once_get_the_replies_that_each_gets_alone(raw: httpx.AsyncClient) -> None:
     """Equal tokens, or a first difference where two tokens were as likely as rounding tells apart."""
-    bodies = [user(f"What comes after {i}?", max_tokens=24, logprobs=True, top_logprobs=2) for i in range(8)]
+    bodies = [user(f"What comes after {i}?", max_tokens=24, logprobs=True, top_logprobs=5) for i in range(8)]
 
     def tokens(answer: dict[str, Any]) -> list[dict[str, Any]]:
         return answer["choices"][0]["logprobs"]["content"]
@@ -57,9 +57,8 @@ async def test_eight_at_once_get_the_replies_that_each_gets_alone(raw: httpx.Asy
             assert len(one) == len(other)
             same += 1
         else:
-            first, second = one[at]["top_logprobs"]
-            assert first["logprob"] - second["logprob"] < ROUNDING
-            assert other[at]["bytes"] == second["bytes"]
+            likeliest = {bytes(each["bytes"]): each["logprob"] for each in one[at]["top_logprobs"]}
+            assert max(likeliest.values()) - likeliest[bytes(other[at]["bytes"])] < ROUNDING
     assert same >= 6
 
 
