@@ -129,13 +129,9 @@ async def engine_answer(desk: Desk, body: ChatRequest, request: Request) -> Json
     """Return the engine's answer in its own shape, and book it."""
     passed = _engine_body(desk, body, request)
     caller, quotas = caller_of(request), desk.quotas
-    seconds = _seconds(desk, body)
     with closing(desk.direct.ticket(tenant_of(request))) as ticket:
-        try:
-            async with asyncio.timeout(seconds):
-                answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
-        except TimeoutError as error:
-            raise _too_late(seconds) from error
+        async with _TimeLimit.of(desk, body).kept():
+            answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
     if quotas is not None:
         quotas.book(caller.key, _total_tokens(answer))
     return answer
@@ -147,21 +143,53 @@ async def engine_pieces(
     """Return the engine's stream, whose place and connection `opened` holds, and which is booked as it is read."""
     passed = _engine_body(desk, body, request)
     caller, quotas = caller_of(request), desk.quotas
-    seconds, begun = _seconds(desk, body), asyncio.get_running_loop().time()
+    limit = _TimeLimit.of(desk, body)
     is_counted = quotas is not None and caller.limits.tokens_a_day is not None
     if is_counted:
         passed["stream_options"] = {"include_usage": True}
     ticket = opened.enter_context(closing(desk.direct.ticket(tenant_of(request))))
-    try:
-        async with asyncio.timeout(seconds):
-            pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
-    except TimeoutError as error:
-        raise _too_late(seconds) from error
-    if seconds is not None:
-        pieces = _until(begun + seconds, pieces, seconds)
+    async with limit.kept():
+        pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+    if limit.seconds is not None:
+        pieces = limit.held_to(pieces)
     if quotas is not None and is_counted:
         return quotas.counted(caller.key, pieces, with_usage=body.with_usage)
     return pieces
+
+
+@dataclass(frozen=True, slots=True)
+class _TimeLimit:
+    """How long an answer may take where a run was meant: as long as the run. None where none was."""
+
+    seconds: float | None
+    end: float | None  # in the loop's time
+
+    @classmethod
+    def of(cls, desk: Desk, body: ChatRequest) -> _TimeLimit:
+        """Return the limit of an answer that begins now."""
+        if not is_alone(desk, body):
+            return cls(None, None)
+        seconds = (body.rlm and body.rlm.max_seconds) or Limits().wall_s
+        return cls(seconds, asyncio.get_running_loop().time() + seconds)
+
+    @asynccontextmanager
+    async def kept(self) -> AsyncIterator[None]:
+        """End the block when the time is up. Raises Problem (408) then."""
+        try:
+            async with asyncio.timeout_at(self.end):
+                yield
+        except TimeoutError as error:
+            said = f"the answer was not there within {self.seconds:g} seconds; raise rlm.max_seconds"
+            raise Problem(408, said, code="time_limit") from error
+
+    async def held_to(self, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Yield what comes in time. Raises Problem when that is not all."""
+        while True:
+            async with self.kept():
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
+            yield piece
 
 
 async def chunks_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[JsonObject]:
@@ -182,31 +210,6 @@ async def _whole(desk: Desk, ticket: Ticket, passed: JsonObject) -> JsonObject:
 async def _opened(desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncExitStack) -> AsyncIterator[bytes]:
     await asyncio.shield(ticket.turn)
     return await opened.enter_async_context(desk.runtime.engine.chat_stream(passed))
-
-
-async def _until(end: float, pieces: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """Yield what comes until then, in the loop's time. Raises Problem when that is not all."""
-    while True:
-        try:
-            async with asyncio.timeout_at(end):
-                piece = await anext(pieces)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise _too_late(seconds) from error
-        yield piece
-
-
-def _seconds(desk: Desk, body: ChatRequest) -> float | None:
-    """Return how long an answer may take where a run was meant: as long as the run; None where none was."""
-    if not is_alone(desk, body):
-        return None
-    return (body.rlm and body.rlm.max_seconds) or Limits().wall_s
-
-
-def _too_late(seconds: float | None) -> Problem:
-    said = f"the answer was not there within {seconds:g} seconds; raise rlm.max_seconds"
-    return Problem(408, said, code="time_limit")
 
 
 def _engine_body(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
