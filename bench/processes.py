@@ -85,16 +85,29 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
+def lives(pid: int) -> bool:
+    """Whether there is such a process, and it is no zombie."""
+    state, _ = _state_and_parent(pid)
+    return state not in ("", "Z")
+
+
 def living_below(pid: int) -> dict[int, str]:
     """Return the command lines of descendants that live, by pid. The dead that are ours are buried on the way."""
     living = {}
     for each in below(pid):
-        try:
-            fields = Path(f"/proc/{each}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        except OSError:
-            continue
-        if fields[0] != "Z":
+        state, parent = _state_and_parent(each)
+        if state not in ("", "Z"):
             living[each] = command_of(each)
-        elif int(fields[1]) == os.getpid():
+        elif state and parent == os.getpid():
             os.waitpid(each, os.WNOHANG)
     return living
+
+
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    """Return the letter of a process's state and its parent; no letter where there is no such process."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "", 0
+    state, parent = stat.rpartition(")")[2].split()[:2]
+    return state, int(parent)

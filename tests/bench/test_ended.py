@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.processes import below
+from bench.processes import below, lives
 from bench.provenance import ROOT
 from bench.run_commands import INTERRUPTED
 
@@ -40,14 +40,6 @@ def test_neither_processes_nor_files_stay(number: signal.Signals, tmp_path: Path
     assert begun
     assert list(tmp_path.iterdir()) == []
     until = time.monotonic() + ENDED_S  # a jail whose host was killed ends by itself
-    while (left := [pid for pid in begun if _lives(pid)]) and time.monotonic() < until:
+    while (left := [pid for pid in begun if lives(pid)]) and time.monotonic() < until:
         time.sleep(0.05)
     assert left == []
-
-
-def _lives(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return not stat.rpartition(")")[2].lstrip().startswith("Z")
