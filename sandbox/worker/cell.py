@@ -40,9 +40,7 @@ class Cell:
     def run(self, variables: dict[str, Any]) -> None:
         """Execute the cell, and print its last expression as a notebook would."""
         body, last = self._compiled()
-        import_usual(body, self._code, variables)
-        if last is not None:
-            import_usual(last, self._code, variables)
+        import_usual([body] if last is None else [body, last], self._code, variables)
         exec(body, variables)
         if last is not None:
             value = eval(last, variables)

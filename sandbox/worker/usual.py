@@ -28,9 +28,9 @@ _USUAL = {name: (name, "") for name in _MODULES.split()} | {
 }
 
 
-def import_usual(body: CodeType, code: str, variables: dict[str, Any]) -> None:
+def import_usual(compiled: list[CodeType], code: str, variables: dict[str, Any]) -> None:
     """Import what a cell uses and nobody has defined, before it runs. What a cell defines itself is its own."""
-    used = {name for name in _names(body) if name in _USUAL and name not in variables}
+    used = {name for name in _names(compiled) if name in _USUAL and name not in variables}
     if not used:
         return
     for name in used & _only_read(code):
@@ -41,14 +41,14 @@ def import_usual(body: CodeType, code: str, variables: dict[str, Any]) -> None:
         variables[name] = getattr(found, member) if member else found
 
 
-def _names(body: CodeType) -> set[str]:
+def _names(compiled: list[CodeType]) -> set[str]:
     """Return the names of globals and attributes in compiled code and in the functions that it defines."""
     found: set[str] = set()
-    pending = [body]
+    pending = list(compiled)
     while pending:
         code = pending.pop()
         found.update(code.co_names)
-        pending += [each for each in code.co_consts if isinstance(each, type(body))]
+        pending += [each for each in code.co_consts if isinstance(each, type(code))]
     return found
 
 
