@@ -14,6 +14,7 @@ from rlm_local.jail.session import JailSession
 from rlm_local.limits import MIB, Limits
 from rlm_local.ports import QueryHandler
 from rlm_local.types import CellResult, Corpus, Document, SubCall, Usage
+from sandbox.worker.corpus import Corpus as WorkerCorpus
 
 LIMITS = Limits(cell_s=20.0, cell_output_bytes=4096, cell_memory_bytes=256 * MIB)
 WALL_S = 20.0
@@ -36,6 +37,13 @@ def corpus_of(*documents: Document) -> Corpus:
         starts.append(len(context))
         context += document.text + "\n"
     return Corpus(documents, context, tuple(starts))
+
+
+def worker_corpus(*documents: Document) -> WorkerCorpus:
+    """Return the same as the worker has it."""
+    joined = corpus_of(*documents)
+    names = [document.name for document in documents]
+    return WorkerCorpus(str(joined.context), names, joined.starts, [len(document.text) for document in documents])
 
 
 CORPUS = corpus_of(Document("lease.txt", LEASE), Document("letter.txt", LETTER))

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rlm_local.types import Document
 from sandbox.worker.chunks import Chunks
-from sandbox.worker.corpus import Corpus
+from tests.jail.conftest import worker_corpus
 
 # These machines are shared: a slow draw is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -17,13 +18,8 @@ TEXT = "First paragraph, of two sentences. Here is the second.\n\nNext one is sh
 
 
 def chunks_over(*texts: str) -> Chunks:
-    context, starts = "", []
-    for text in texts:
-        context += "=== a ===\n"
-        starts.append(len(context))
-        context += text + "\n"
-    corpus = Corpus(context, [f"doc-{at}" for at in range(len(texts))], starts, [len(text) for text in texts])
-    return Chunks(corpus, lambda: {"prompt_characters": 100, "prompt_tokens": 25})
+    documents = (Document(f"doc-{at}", text) for at, text in enumerate(texts))
+    return Chunks(worker_corpus(*documents), lambda: {"prompt_characters": 100, "prompt_tokens": 25})
 
 
 @patient

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm_local.types import Document
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import find, loose_pattern
 from sandbox.worker.folding import KEPT_BYTES, Haystack, can_fold
 from sandbox.worker.words import content_words, nearest
+from tests.jail.conftest import worker_corpus
 
 # Words that overlap themselves, long gaps, quotes, and letters whose lower case is odd: final sigma, Kelvin, sharp s.
 PIECES = ["notice", "Notice", "period", "aba", "ABA", "it’s", "wire-transfer", "ΟΔΟΣ", "ΣΑΣ", "\u212a", "Straße", "É"]
@@ -23,14 +25,9 @@ ASKED = st.lists(st.sampled_from(PIECES + GAPS), min_size=1, max_size=6).map("".
 
 def corpus_of(texts: list[str], *, stretch_chars: int | None) -> Corpus:
     """Return the texts as the worker has them. stretch_chars: None folds all of it at once."""
-    context, starts = "", []
-    for number, text in enumerate(texts):
-        context += f"=== Notice {number} ===\n"
-        starts.append(len(context))
-        context += text + "\n"
-    corpus = Corpus(context, [f"notice {number}" for number in range(len(texts))], starts, list(map(len, texts)))
+    corpus = worker_corpus(*(Document(f"Notice {number}", text) for number, text in enumerate(texts)))
     if stretch_chars is not None:
-        corpus._folded = Haystack(context, fold=True, kept_bytes=0, stretch_chars=stretch_chars)
+        corpus._folded = Haystack(corpus.context, fold=True, kept_bytes=0, stretch_chars=stretch_chars)
     return corpus
 
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlm_local.types import Document
-from sandbox.worker.corpus import Corpus
 from sandbox.worker.find import loose_pattern
 from sandbox.worker.search import Search, Span
 from sandbox.worker.words import content_words, telling_names
+from tests.jail.conftest import worker_corpus
 
 # These machines are shared: a slow draw is no failure.
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -30,15 +30,8 @@ class Desk:
 
     def __init__(self, *documents: Document) -> None:
         self.documents = documents
-        context, starts = "", []
-        for document in documents:
-            context += f"=== {document.name} ===\n"
-            starts.append(len(context))
-            context += document.text + "\n"
-        names = [document.name for document in documents]
-        corpus = Corpus(context, names, starts, [len(document.text) for document in documents])
         self.spans: list[Span] = []
-        self.search = Search(corpus, self.spans.extend)
+        self.search = Search(worker_corpus(*documents), self.spans.extend)
 
 
 @pytest.fixture

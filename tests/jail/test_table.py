@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.worker.corpus import Corpus
+from rlm_local.types import Document
 from sandbox.worker.days import day_reader
 from sandbox.worker.table import Table
+from tests.jail.conftest import worker_corpus
 
 
 def table_over(*texts: str) -> Table:
-    context, starts = "", []
-    for text in texts:
-        context += "=== a ===\n"
-        starts.append(len(context))
-        context += text + "\n"
-    return Table(Corpus(context, [f"doc-{at}" for at in range(len(texts))], starts, [len(text) for text in texts]))
+    documents = (Document(f"doc-{at}", text) for at, text in enumerate(texts))
+    return Table(worker_corpus(*documents))
 
 
 TOLD = """Below stand 3 messages, a line each, with day and user; each is 'spam', 'ham', or neither.
