@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 
-from sandbox.worker.corpus import Corpus, Document
-from sandbox.worker.passages import Match, Matches
+from sandbox.worker.corpus import Corpus
+from sandbox.worker.passages import Match, Matches, passages_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,15 @@ class Chunks:
         if not 0 <= overlap < size:
             raise ValueError(f"overlap={overlap} must be at least 0 and less than the {size} that a chunk holds")
         found = Matches()
-        for name, whole in self._texts(text):
-            line, at = 1, 0
+        cut = _cut if lines is None else _cut_lines
+        for passage in passages_of(text, self._corpus, "chunks"):
+            whole, line, at = passage.text, passage.line, 0
             for first, last in _parts(whole, headings=headings):
-                cut = _cut if lines is None else _cut_lines
                 for start, end in cut(whole, first, last, size, overlap):
                     line, at = line + whole.count("\n", at, start) - whole.count("\n", start, at), start
-                    found.append(Match(name, start, end, line, whole[start:end]))
+                    found.append(
+                        Match(passage.document, passage.start + start, passage.start + end, line, whole[start:end])
+                    )
         return found
 
     def _chars(self, chars: int | None, tokens: int | None) -> int:
@@ -72,18 +74,6 @@ class Chunks:
         limits = self._limits()
         most, of_tokens = int(str(limits["prompt_characters"])), int(str(limits["prompt_tokens"]))
         return int(_ROOM * most) if tokens is None else int(tokens * most / max(1, of_tokens))
-
-    def _texts(self, text: object) -> Iterator[tuple[str, str]]:
-        """Yield name and text of what is to be cut. Raises TypeError for what is no text."""
-        if text is None or text is self._corpus.context:
-            text = self._corpus.documents
-        for one in text if isinstance(text, list | tuple) else [text]:
-            if isinstance(one, Document | Match):
-                yield (one.name if isinstance(one, Document) else one.document), one.text
-            elif isinstance(one, str):
-                yield "", one
-            else:
-                raise TypeError(f"chunks() takes a text, a document or a list of them, not {type(one).__name__}")
 
 
 def _parts(text: str, *, headings: bool) -> Iterator[Stretch]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from sandbox.worker.corpus import Corpus, Document
 
 _SENTENCE_ENDS = (". ", "? ", "! ", "; ")
 _MERGED_WINDOWS = 3  # a passage grows by merging to at most this many windows
@@ -43,6 +46,25 @@ class Matches(list[Match]):
     def __str__(self) -> str:
         told = [f"(Nowhere in the documents: {', '.join(self.nowhere)})"] if self.nowhere else []
         return "\n\n".join([*told, *(f"{match.document}, line {match.line}:\n{match.text}" for match in self)])
+
+
+def passages_of(given: object, corpus: Corpus, tool: str) -> Iterator[Match]:
+    """Yield what a tool is to read: all documents for None or the whole context, else what is given, or a list of it.
+
+    A document is one passage; what search() or chunks() found stays where it was found; a str is of no document.
+    Raises TypeError, which names the tool, for what is no text.
+    """
+    if given is None or given is corpus.context:
+        given = corpus.documents
+    for one in given if isinstance(given, list | tuple) else [given]:
+        if isinstance(one, Match):
+            yield one
+        elif isinstance(one, Document):
+            yield Match(one.name, 0, len(one), 1, one.text)
+        elif isinstance(one, str):
+            yield Match("", 0, len(one), 1, one)
+        else:
+            raise TypeError(f"{tool}() takes a text, a document or a list of them, not {type(one).__name__}")
 
 
 @dataclass(slots=True)

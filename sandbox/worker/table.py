@@ -11,14 +11,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 
-from sandbox.worker.corpus import Corpus, Document
+from sandbox.worker.corpus import Corpus
 from sandbox.worker.days import day_reader
+from sandbox.worker.passages import passages_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
-    Line: TypeAlias = tuple[Document | None, int, str]  # its document, its number there from 1, its text
+    Line: TypeAlias = tuple[str, int, str]  # its document's name, its number there from 1, its text
 
 _SEPARATORS = (" || ", "\t", " | ", "|", ";", ",")  # the rarer in running text, the earlier
 _LOOSE = frozenset({";", ","})  # in running text too: taken only where nearly every line has as many of them
@@ -64,10 +65,10 @@ class Table:
     def __call__(self, text: object = None, sep: str | None = None) -> list[Row]:
         """Return the rows of a text, or of all documents, and print how many there are and what their fields are.
 
-        text: a str, a document, or a list of lines; sep: what stands between fields, by default what most lines have
-        in common. Whole numbers and numbers with a point are int and float, days "YYYY-MM-DD", where all of a field
-        are; all else is str. The last field takes what is left of its line. Lines that have not enough fields are no
-        rows.
+        text: a str, a document, a passage, or a list of them; sep: what stands between fields, by default what most
+        lines have in common. Whole numbers and numbers with a point are int and float, days "YYYY-MM-DD", where all of
+        a field are; all else is str. The last field takes what is left of its line. Lines that have not enough fields
+        are no rows.
         """
         lines = list(self._lines(text))
         sep = sep or _separator([line for _, _, line in islice(lines, _SAMPLE)])
@@ -92,16 +93,10 @@ class Table:
 
     def _lines(self, text: object) -> Iterator[Line]:
         """Yield the lines that hold something. Raises TypeError for what is no text."""
-        if text is None or text is self._corpus.context:
-            text = self._corpus.documents
-        for one in text if isinstance(text, list | tuple) else [text]:
-            document = one if isinstance(one, Document) else None
-            whole = str(one) if document is None and hasattr(one, "document") else one
-            if document is None and not isinstance(whole, str):
-                raise TypeError(f"table() takes a text, a document or a list of them, not {type(one).__name__}")
-            for number, line in enumerate(str(document.text if document else whole).split("\n"), start=1):
+        for passage in passages_of(text, self._corpus, "table"):
+            for number, line in enumerate(passage.text.split("\n"), start=passage.line):
                 if line.strip():
-                    yield document, number, line.rstrip("\r")
+                    yield passage.document, number, line.rstrip("\r")
 
 
 def _cells(line: str, sep: str) -> list[str]:
@@ -184,4 +179,4 @@ def _reader(cells: Sequence[str]) -> Callable[[str], Any]:
 def _row(line: Line, names: Sequence[Any], cells: Sequence[str], readers: Sequence[Callable[[str], Any]]) -> Row:
     document, number, text = line
     values = (read(cell) for read, cell in zip(readers, cells, strict=True))
-    return Row(zip(names, values, strict=True), document.name if document else "", number, text)
+    return Row(zip(names, values, strict=True), document, number, text)

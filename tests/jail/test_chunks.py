@@ -67,6 +67,14 @@ def test_each_document_begins_anew() -> None:
     assert [str(piece) for piece in corpus(["x", *corpus()])] == ["x", "one", "two"]
 
 
+def test_a_piece_of_a_piece_stays_where_it_was_found() -> None:
+    corpus = chunks_over("one\ntwo", "three\nfour\nfive")
+    second = corpus(lines=1)[3]
+    assert [(piece.document, piece.start, piece.end, piece.line, str(piece)) for piece in corpus(second, chars=2)] == [
+        ("doc-1", 6, 8, 2, "fo"), ("doc-1", 8, 10, 2, "ur"), ("doc-1", 10, 11, 2, "\n"),
+    ]  # fmt: skip
+
+
 def test_headings_begin_a_piece() -> None:
     text = "Preamble\n# One\nfirst\nSection 2 Terms\nsecond\n3.1 Scope\nthird\n12 apples were\nArticle IV\nlast"
     pieces = chunks_over()(text, headings=True, chars=1000)

@@ -6,6 +6,7 @@ import pytest
 
 from rlm_local.types import Document
 from sandbox.worker.days import day_reader
+from sandbox.worker.passages import Match
 from sandbox.worker.table import Table
 from tests.jail.conftest import worker_corpus
 
@@ -37,6 +38,12 @@ def test_a_row_knows_its_document_its_line_and_its_own_words() -> None:
     first, *_ = table_over("nothing", TOLD)()
     assert (first.document, first.line) == ("doc-1", 3)
     assert first.text == "Date: Aug 08, 2022 || User: 85312 || Text: What does: it cost?"
+
+
+def test_a_row_of_a_passage_knows_them_too() -> None:
+    start = TOLD.index("Date: Jun 2")
+    *_, last = table_over()(Match("letter", start, len(TOLD), 4, TOLD[start:]))
+    assert (last.document, last.line, last["User"]) == ("letter", 5, 80431)
 
 
 def test_a_field_is_found_by_place_and_in_any_case() -> None:
