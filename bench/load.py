@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Container, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ START_S = 900.0  # for a server to answer, on a machine that is busy with other 
 REST_S = 120.0  # in which a server without callers must have come to rest
 KEPT_S = 6.0  # httpx, here and in the server, keeps a connection for 5 s
 SAMPLE_S = 1.0
+TELL_S = 20.0
 HEALTH_PERIOD_S = 0.05
 KILLED_UP_TO = 0.6  # of all requests; the rest is one engine's, whose memory can be compared
 _ENGINE = "rlm_local.engine.llama.service"
@@ -67,6 +69,7 @@ class Load:
     outcomes: list[Outcome] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     kills: list[int] = field(default_factory=list)  # requests that had ended by then
+    open: Counter[str] = field(default_factory=Counter)  # what has been asked and has not ended, by kind
 
     async def go(self) -> None:
         """Send everything; return when all of it has ended."""
@@ -74,11 +77,11 @@ class Load:
 
         async def client() -> None:
             for shot in waiting:
+                self.open[shot.kind] += 1
                 self.outcomes.append(await self.caller.fire(shot))
-                if len(self.outcomes) % 100 == 0:
-                    self.say(f"{len(self.outcomes)} of {self.plan.requests} requests, {len(self.kills)} kills")
+                self.open[shot.kind] -= 1
 
-        watching = [asyncio.create_task(self._watch()), asyncio.create_task(self._kill())]
+        watching = [asyncio.create_task(work) for work in (self._watch(), self._kill(), self._tell())]
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.plan.clients):
@@ -105,6 +108,15 @@ class Load:
             with suppress(OSError):  # between two engines
                 self.samples.append(self.sample())
             await asyncio.sleep(SAMPLE_S)
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_S)
+            open_now = ", ".join(f"{count} {kind}" for kind, count in self.open.most_common() if count)
+            ended = f"{len(self.outcomes)} of {self.plan.requests} requests, {len(self.kills)} kills"
+            self.say(
+                f"{ended}; open: {open_now or 'none'}; runs and chats running and waiting: {await self._under_way()}"
+            )
 
     def sample(self) -> Sample:
         """Return what server and engine hold now. Raises OSError where there is no engine."""
@@ -228,11 +240,6 @@ def running_server(model: str, state: Path, log: Path) -> Iterator[subprocess.Po
     finally:
         server.kill()
         server.wait()
-
-
-def _of_its_own() -> None:
-    os.setsid()  # Ctrl-C is for us, who then end it
-    die_with_parent()
 
 
 def address_of(server: subprocess.Popen[bytes], log: Path) -> str:

@@ -11,7 +11,7 @@ CANARY_DIGITS = 12
 SEEN_DIGITS = 8  # of a canary: as many of another's are a crossing
 MOST_TOKENS = 24  # of a direct answer
 # Of a run. The smallest model seldom ends a cell of itself: a bound on what it writes lets two cores serve a hundred.
-BOUNDS = {"max_turns": 2, "max_subcalls": 4, "max_completion_tokens": 600, "max_seconds": 600}
+BOUNDS = {"max_turns": 2, "max_subcalls": 4, "max_completion_tokens": 300, "max_seconds": 600}
 _FILLER = "Boats are moored at their owners' risk. The harbour master may move any of them without notice."
 QUESTION = "What is the code of the vault?"
 # How many of each kind there are among a hundred.
