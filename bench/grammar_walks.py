@@ -123,30 +123,33 @@ class _Walker:
 
 
 def model_walks(count: int, weights: Path, name: str, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
-    """Let a model write `count` turns at temperature 1.5 under the grammar, and compile every block that closed."""
+    """Let a model write `count` turns at temperature 1.5 under the grammar, and compile every block.
+
+    What has not ended by itself within REPLY_TOKENS is ended by the engine, as in a run.
+    """
     return asyncio.run(_model_walks(count, weights, name, seed, say))
 
 
 async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     grammar = turn_grammar(TurnState.FIRST, "lark", GrammarMode.PYTHON)
     said: Counter[str] = Counter()
-    ended = tokens = 0
+    stops: Counter[ReplyStop] = Counter()
+    tokens = 0
 
     async def one(number: int) -> None:
-        nonlocal ended, tokens
+        nonlocal tokens
         question = QUESTIONS[number % len(QUESTIONS)]
         messages = (Message(Role.SYSTEM, SYSTEM), Message(Role.USER, question))
         sampling = Sampling(temperature=TEMPERATURE, seed=seed + number)
         async with gate:
             reply = await engine.complete(
-                Completion(messages, max_tokens=REPLY_TOKENS, sampling=sampling, grammar=grammar)
+                Completion(messages, max_tokens=REPLY_TOKENS, sampling=sampling, grammar=grammar, close_at_limit=True)
             )
         tokens += reply.usage.completion_tokens
-        # A reply that was cut may end with a fence too: the one that opens a block.
-        if reply.stop is ReplyStop.COMPLETE and reply.text.endswith("```"):
-            ended += 1
-            if why := complaint(reply.text):
-                said[f"{why} in {reply.text[-200:]!r}"] += 1
+        stops[reply.stop] += 1
+        # A reply that was cut has no last fence; one that was ended has, whoever has written it.
+        if reply.stop is not ReplyStop.LENGTH and (why := complaint(reply.text)):
+            said[f"{why} in {reply.text[-200:]!r}"] += 1
         if number % 100 == 99:
             say(f"{name}: {number + 1} turns")
 
@@ -156,7 +159,7 @@ async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Cal
             await asyncio.gather(*(one(number) for number in range(count)))
     return {
         "turns": count,
-        "ended": ended,
+        "ended": {stop.value: stops[stop] for stop in ReplyStop},
         "tokens": tokens,
         "temperature": TEMPERATURE,
         "unsound": sum(said.values()),
