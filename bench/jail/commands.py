@@ -19,6 +19,7 @@ from bench.jail.figures import Figure, lines, write
 from bench.jail.fuzz import drawn_payloads, fuzz
 from bench.jail.measure import measure_large, measure_memory, measure_small
 from bench.jail.peers import find_bwrap, measure_peers
+from bench.jail.pyodide import find_pyodide, measure_pyodide
 from bench.output import say, write_result
 from bench.provenance import ROOT, Provenance, command_line, provenance, refuse_full
 from rlm_local.jail import nsjail_binary
@@ -29,6 +30,8 @@ REMARKS = (
     "The peers run the same worker over the same channel, spoken to without an event loop. bubblewrap has the "
     "namespaces, the mounts and the worker's own second filter; it has no first filter, no limits, no control group, "
     "no id of its own. The plain process has the worker's filter and nothing else.",
+    "Pyodide in Deno is CPython compiled to WebAssembly, in a process that may read Pyodide's own files and nothing "
+    "else. Its cells have to await a sub-call, and see no document: a text of JavaScript holds half of 1 GiB.",
 )
 
 
@@ -42,20 +45,22 @@ REMARKS = (
 def jail_command(rounds: int, large_rounds: int, gib: float, jails: int, bwrap: Path | None, out: Path | None) -> int:
     """Time and weigh the jail. Exit code 0 whatever the figures."""
     refuse_full(out)
-    made = provenance(command_line())
+    made, pyodide = provenance(command_line()), find_pyodide()
 
     async def measured() -> dict[str, list[Figure]]:
         sections = {"A jail": [*await measure_small(rounds, say), *await measure_memory(jails)]}
         if large_rounds:
             sections["Large texts"] = await measure_large(large_rounds, int(gib * (1 << 30)), say)
         sections["The same worker elsewhere"] = measure_peers(rounds, bwrap or find_bwrap())
+        sections["Cells in WebAssembly"] = measure_pyodide(rounds, pyodide)
         return sections
 
     sections = asyncio.run(measured())
     for name, figures in sections.items():
         click.echo("\n".join([f"\n{name}\n", *lines(figures)]))
     if out is not None:
-        write(out, "The jail, measured", sections, made, {"nsjail": _nsjail(), "bubblewrap": _version(bwrap)}, REMARKS)
+        others = {"bubblewrap": _version(bwrap), "Pyodide": pyodide.version() if pyodide else "none"}
+        write(out, "The jail, measured", sections, made, {"nsjail": _nsjail(), **others}, REMARKS)
     return 0
 
 

