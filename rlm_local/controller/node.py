@@ -207,7 +207,10 @@ class Node:
     async def _observe(self, turn: Turn, note: str, spent: Spent) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""
         output = await self._talk.hear(turn)
-        tripped = self._breaker.see(turn) and not self._judge.stuck  # who is stuck is told that already
+        cost = max(
+            spent.usage.total_tokens / self._limits.max_tokens, spent.subcalls / max(1, self._limits.max_subcalls)
+        )
+        tripped = self._breaker.see(turn, cost) and not self._judge.stuck  # who is stuck is told that already
         state = self._next_state()
         if tripped and not self._forced_by:
             note = f"{note}\n{fill(self._profile.circle, why=self._breaker.why)}".strip()
