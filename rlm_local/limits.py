@@ -16,7 +16,7 @@ class Limits:
     """What one run may spend. Raises ConfigError when a bound is out of range or two contradict."""
 
     max_turns: int = 12  # root turns; the last one may only answer
-    max_subcalls: int = 64  # llm_query calls in the whole run; each item of a batch counts
+    max_subcalls: int = 10_000  # llm_query calls in the whole run; each item of a batch counts
     max_tokens: int = 200_000  # prompt + completion tokens of the whole run, cached ones included
     max_prompt_tokens: int | None = None  # of those, if they have a bound of their own
     max_completion_tokens: int | None = None

@@ -417,7 +417,7 @@ async def test_the_budget_that_is_left_is_told_and_what_is_low_by_name() -> None
     assert "Only 0 sub-calls are left." in engine.completions[-1].messages[-1].content
     large = ScriptedEngine([LOOK, 'FINAL("30 euros")'], window_tokens=32_000)
     await ask(large, ScriptedRepl([SEEN]), profile="large")
-    assert "11 turns left, 64 sub-calls, " in large.completions[-1].messages[-1].content
+    assert "11 turns left, 10,000 sub-calls, " in large.completions[-1].messages[-1].content
 
 
 def looks(*codes: str) -> list[str]:
