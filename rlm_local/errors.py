@@ -11,8 +11,9 @@
     ├── JailError
     │   ├── JailUnavailable      no jail can be started on this machine
     │   └── WorkerLost           the jailed process died or broke the protocol
-    └── TraceError           a trace cannot be written or read
-        └── RunDiffers           a run does not go as its trace tells
+    ├── TraceError           a trace cannot be written or read
+    │   └── RunDiffers           a run does not go as its trace tells
+    └── FanOutHeld           a run waits for the user's word before it asks so many sub-calls; exit code 4
 
 What the *model* got wrong (a syntax error, an unknown name, an endless loop) is never one of these: it is
 data, and goes back to the model as an observation.
@@ -84,6 +85,12 @@ class WorkerLost(JailError):
 
 class TraceError(RlmError):
     """A trace file cannot be written, or is not one that this build reads."""
+
+
+class FanOutHeld(RlmError):
+    """A cell asks more sub-calls than the user lets it without a word. Nothing of them was paid; the run can go on."""
+
+    exit_code = 4
 
 
 class RunDiffers(TraceError):

@@ -65,13 +65,15 @@ class Runtime:
         sampling: Sampling | None = None,
         past: Past | None = None,
         validate: Validate | None = None,
+        ask_before: int | None = None,
     ) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
         scope: runs of different scopes share nothing that the engine has computed.
         sampling: of the root's turns, in place of the card's.
         past: what of this request's run is known already; see rlm_local.resume.
-        validate: the caller's own check of the answer; see controller.run_node.
+        validate: the caller's own check of the answer; ask_before: the sub-calls of a cell that the user wants to be
+        asked about when they are more, by FanOutHeld; see controller.run_node.
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         require_room(request.documents, available_bytes())
@@ -117,6 +119,7 @@ class Runtime:
                 cover=partial(coverage, corpus),
                 past=past,
                 validate=validate,
+                ask_before=ask_before,
             )
 
     def _begin(

@@ -44,6 +44,7 @@ class Options(TypedDict, total=False):
     grammar: GrammarMode
     route: Route  # default: Route.AUTO, as the model's card was measured for
     require_coverage: float  # share of all characters that models must have read for a confirmed answer
+    ask_before: int  # sub-calls of one step; for more the run stops with FanOutHeld, and can be resumed from its trace
     strict: bool  # refuse files that are not valid UTF-8
     trace: Path  # a new file that keeps the run, so that it can be resumed; default: none
 

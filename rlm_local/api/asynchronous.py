@@ -134,7 +134,12 @@ class AsyncRLM:
         runtime = await self._start()
         path = options.get("trace")
         with nullcontext() if path is None else TraceWriter(path) as writer:
-            return await runtime.ask(request, _Telling(writer, told), validate=checking(options.get("validator")))
+            return await runtime.ask(
+                request,
+                _Telling(writer, told),
+                validate=checking(options.get("validator")),
+                ask_before=options.get("ask_before"),
+            )
 
     async def _request(self, question: str, documents: Documents, options: Options) -> Request:
         _only_known(options, Options)

@@ -16,7 +16,7 @@ from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.engines import engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
-from rlm_local.cli.running import run_and_tell
+from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
@@ -50,6 +50,7 @@ _ONLY_OWN = {
     "kv_tokens": "--kv-tokens",
     "packages": "--jail-packages",
     "route": "--route",
+    "ask_before": "--ask-before",
     "trace_dir": "--trace-dir",
 }
 _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
@@ -100,6 +101,7 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
     metavar="SHARE",
     help="Of all characters, what models must have read for a confirmed answer, as 0.95.",
 )
+@ask_before_option
 @jail_packages_option
 @click.option("--strict", is_flag=True, help="Refuse documents that are not valid UTF-8.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
@@ -126,6 +128,7 @@ def ask(
     route: str,
     schema: str | None,
     require_coverage: float,
+    ask_before: int | None,
     packages: Packages,
     strict: bool,
     as_json: bool,
@@ -138,7 +141,7 @@ def ask(
 
     A server of yours that runs on this machine and serves the model is asked; else an engine is started for it.
     The answer goes to standard output, all else to standard error. Exit code 0 for a confirmed answer, 3 for
-    an unconfirmed one.
+    an unconfirmed one, 4 for a run that waits for your word (--ask-before).
     """
     if not question.strip():
         raise ConfigError("the question is empty")
@@ -180,7 +183,7 @@ def ask(
         )
         if code is not None:
             return code
-    return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet)
+    return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet, ask_before=ask_before)
 
 
 def _only_own() -> tuple[str, ...]:

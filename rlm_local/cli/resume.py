@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rlm_local.cli.running import run_and_tell
+from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.trace import existing_trace
 from rlm_local.config import home
 from rlm_local.resume import check_same, check_unfinished, packages_of, read_again
@@ -20,10 +20,13 @@ from rlm_local.trace import TraceWriter, Written
 @click.option(
     "--kv-tokens", type=int, default=None, help="Tokens that the engine keeps in memory; default: see `show`."
 )
+@ask_before_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
-def resume(file: Path, paths: tuple[str, ...], kv_tokens: int | None, *, as_json: bool, quiet: bool) -> int:
-    """Let the run of the trace FILE go on where it was interrupted, by Ctrl-C or by the death of its process.
+def resume(
+    file: Path, paths: tuple[str, ...], kv_tokens: int | None, ask_before: int | None, *, as_json: bool, quiet: bool
+) -> int:
+    """Let the run of the trace FILE go on where it stopped: by Ctrl-C, the death of its process, or --ask-before.
 
     Turns and sub-calls that it has paid for are not asked again; the code of its cells runs again to bring its
     variables back. Its documents are read again and must be the same; name those that are now elsewhere, or came
@@ -41,4 +44,6 @@ def resume(file: Path, paths: tuple[str, ...], kv_tokens: int | None, *, as_json
     )
     check_same(again, plan)
     writer = TraceWriter(file, behind=Written(len(trace.events), trace.whole_bytes, trace.times_s[-1]))
-    return run_and_tell(again.request, plan, writer, as_json=as_json, quiet=quiet, past=again.past())
+    return run_and_tell(
+        again.request, plan, writer, as_json=as_json, quiet=quiet, past=again.past(), ask_before=ask_before
+    )

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
+
+import click
 
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
 from rlm_local.controller import Past
-from rlm_local.errors import RlmError
+from rlm_local.errors import FanOutHeld, RlmError
 from rlm_local.runtime import Plan, start_runtime
 from rlm_local.trace import TraceWriter, summary_lines, visible
 from rlm_local.types import Answer, Request
 
 UNCONFIRMED = 3
 
+ask_before_option = click.option(
+    "--ask-before",
+    type=click.IntRange(min=0),
+    default=None,
+    metavar="N",
+    help="Stop before a step that asks over N sub-calls; `resume` lets it.",
+)
+
 
 def run_and_tell(
-    request: Request, plan: Plan, writer: TraceWriter, *, as_json: bool, quiet: bool, past: Past | None = None
+    request: Request,
+    plan: Plan,
+    writer: TraceWriter,
+    *,
+    as_json: bool,
+    quiet: bool,
+    past: Past | None = None,
+    ask_before: int | None = None,
 ) -> int:
     """Run a request, or let it go on from its past; return the exit code.
 
@@ -29,11 +47,14 @@ def run_and_tell(
     """
     notes = Patient(sys.stderr)
     try:
-        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet, past=past))
+        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet, past=past, ask_before=ask_before))
     except Ended as ended:
         kept = f"; trace: {writer.path}" if writer.path.exists() else ""
         notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
         return ended.exit_code
+    except FanOutHeld as held:
+        held.hint = f"let it with: rlm-local resume {shlex.quote(str(writer.path))}"
+        raise
     except RlmError:
         if writer.path.exists() and not quiet:
             notes.write(f"trace: {writer.path}\n")
@@ -80,7 +101,9 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
     }
 
 
-async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool, past: Past | None) -> Answer:
+async def _answer(
+    request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool, past: Past | None, ask_before: int | None
+) -> Answer:
     """Run the request. Raises Ended for a signal, however far the run has come."""
     # The view only now, when no signal can fall between its beginning and its end: it hides the cursor.
     with ended_by_signals(), writer, open_view(quiet=quiet) as view:
@@ -89,7 +112,7 @@ async def _answer(request: Request, plan: Plan, writer: TraceWriter, *, quiet: b
                 view.note(f"warning: {visible(warning)}")
             for note in runtime.notes:
                 view.note(visible(note))
-            return await runtime.ask(request, Tee(writer, view), past=past)
+            return await runtime.ask(request, Tee(writer, view), past=past, ask_before=ask_before)
 
 
 def _write_answer(answer: Answer, trace: Path, *, as_json: bool) -> None:

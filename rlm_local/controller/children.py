@@ -52,6 +52,7 @@ class Children:
         """Answer all questions, side by side, in the order given."""
         if not may_recurse(self._request.limits, self._tree, self._place):
             return await self._plainly(asks)
+        self._subcalls.plan(len(asks))
         # Numbered and given their shares before the first of them runs, so that both are the same every time.
         share = self._share(len(asks))
         if isinstance(share, str):

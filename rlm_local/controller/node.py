@@ -129,6 +129,7 @@ class Node:
             prompt_chars=situation.subcall_chars,
             overhead_tokens=self._engine.info.window_tokens - situation.subcall_tokens - self._limits.subcall_tokens,
             record=record,
+            ask_before=self._tree.ask_before,
         )
         self._children = Children(
             self._tree,

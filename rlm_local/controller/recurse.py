@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rlm_local.calls import ReplyForm, TypedCalls, form_of
 from rlm_local.calls.caller import TEMPLATE_TOKENS, RefusedError, UnreadableError
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.frames import FRAME, Frame
 from rlm_local.controller.record import CallRecord
-from rlm_local.errors import EngineRefused
+from rlm_local.errors import EngineRefused, FanOutHeld
 from rlm_local.ports import BadCall, CallCancelled, Engine
 from rlm_local.prompts import Profile, subcall_messages
 from rlm_local.types import (
@@ -41,6 +41,7 @@ class SubCalls:
     items: the way to the engine of what typed calls ask. prompt_tokens: the longest prompt; prompt_chars: the same in
     the documents' characters. overhead_tokens: what the system message and the template add to each. record: is told
     of each sub-call of llm_query as it ends, in the order in which they end, and of each frame of another call.
+    ask_before: a cell that asks more sub-calls ends the run with FanOutHeld before they are asked; None: it may.
     """
 
     def __init__(
@@ -54,11 +55,13 @@ class SubCalls:
         prompt_chars: int,
         overhead_tokens: int,
         record: CallRecord,
+        ask_before: int | None = None,
     ) -> None:
         self._profile = profile
         self._budget = budget
-        self._caller = _BudgetedCaller(engine, budget)
-        self._typed = TypedCalls(_BudgetedCaller(items, budget))
+        self._plan = _Plan(ask_before)
+        self._caller = _BudgetedCaller(engine, budget, self._plan)
+        self._typed = TypedCalls(_BudgetedCaller(items, budget, self._plan))
         self._prompt_tokens = prompt_tokens
         self._prompt_chars = prompt_chars
         self._overhead_tokens = overhead_tokens
@@ -67,19 +70,25 @@ class SubCalls:
 
     def begin_turn(self) -> None:
         """Number the calls that follow from 1."""
-        self._asked = 0
+        self._asked = self._plan.calls = 0
 
     def next_number(self) -> int:
         """Return the number of a call in this turn that somebody else answers."""
         self._asked += 1
         return self._asked
 
+    def plan(self, calls: int) -> None:
+        """Count sub-calls that this turn's cell is about to ask. Raises FanOutHeld when they are too many."""
+        self._plan.add(calls)
+
     async def __call__(self, texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
-        """Answer all texts, side by side, in the order given. Raises BadCall."""
+        """Answer all texts, side by side, in the order given. Raises BadCall, FanOutHeld."""
         try:
             if form.kind is not CallKind.QUERY:
                 return await self._answer_page(texts, form)
             shape = form_of(form.args, reply_tokens=self._caller.reply_tokens)
+            if not form.behind:
+                self.plan(len(texts) + form.ahead)
             first = self._asked + 1
             self._asked += len(texts)
             async with asyncio.TaskGroup() as group:
@@ -142,12 +151,28 @@ class SubCalls:
         return SubCall(prompt, reply.text if form.schema else str(value), usage, typed=bool(form.schema), value=value)
 
 
+@dataclass(slots=True)
+class _Plan:
+    """How many sub-calls one cell has asked, or is about to, and how many it may ask without the user's word."""
+
+    most: int | None
+    calls: int = 0
+
+    def add(self, calls: int) -> None:
+        self.calls += calls
+        if self.most is not None and self.calls > self.most:
+            raise FanOutHeld(
+                f"the next step asks {self.calls:,} sub-calls, and over {self.most:,} it waits for your word"
+            )
+
+
 class _BudgetedCaller:
     """Makes completions within what the run may spend. Implements calls.Caller."""
 
-    def __init__(self, engine: Engine, budget: Budget) -> None:
+    def __init__(self, engine: Engine, budget: Budget, plan: _Plan) -> None:
         self.engine = engine
         self._budget = budget
+        self._plan = plan
 
     @property
     def reply_tokens(self) -> int:
@@ -174,6 +199,7 @@ class _BudgetedCaller:
                 f"included, together {calls * prompt_tokens:,}, but {left:,} of this run are left; take fewer "
                 "items or examples"
             )
+        self._plan.add(calls)
 
     async def complete(self, completion: Completion, *, prompt_tokens: int) -> Reply:
         async with self._budget.slot:

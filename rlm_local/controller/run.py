@@ -39,12 +39,14 @@ async def run_node(
     cover: Cover = cover_nothing,
     past: Past | None = None,
     validate: Validate | None = None,
+    ask_before: int | None = None,
 ) -> Answer:
     """Answer a request and tell the recorder all that happens on the way, the answer included.
 
     past: what of this run is known already. Its turns are taken as they came out, its replies as they were paid; what
     it holds is not told again. The repl has the variables of its cells, or runs them again with `past.redo`.
     validate: an answer that it does not take is told to the model once; the second such one is unconfirmed.
+    ask_before: a cell, of a child too, that asks more sub-calls ends the run with FanOutHeld before they are asked.
     A limit ends the run with an unconfirmed answer. Raises ConfigError when the question or the tokens leave no
     room for a single turn, or the answer's schema is not served; what is our fault: EngineError, JailError,
     TraceError (also where the run goes otherwise than its past); and CancelledError, after the recorder was told.
@@ -55,7 +57,7 @@ async def run_node(
     memory = Memory(ports.engine, ports.recorder, known, clock)
     budget = Budget(request.limits, now=clock.elapsed_s)
     budget.book(0, known.abandoned())
-    tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child, validate)
+    tree = Tree(memory, recorder, profile, sampling, known, clock, ports.open_child, _run_child, validate, ask_before)
     node = Node(request, Opened(corpus, ports.repl, cite, cover), tree, Place(ROOT, 0, budget))
     try:
         answer = await _bounded(node, budget, clock)

@@ -79,6 +79,7 @@ class Tree:
     open_child: OpenChild | None  # None: no node has children
     run_child: Callable[[Tree, Request, Corpus | None, Place], Awaitable[Answer]]
     validate: Validate | None = None  # of the root's answer
+    ask_before: int | None = None  # sub-calls of one cell that may be asked without the user's word; None: all
     _levels: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
     def asker(self, place: Place, *, asks_items: bool = False) -> Asker:

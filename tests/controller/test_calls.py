@@ -13,7 +13,7 @@ from rlm_local.controller.past import Past
 from rlm_local.controller.record import CallRecord
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.controller.remember import Asker, Memory
-from rlm_local.errors import EngineUnavailable
+from rlm_local.errors import EngineUnavailable, FanOutHeld
 from rlm_local.events import ItemsReplied, PageDone, SubCallDone
 from rlm_local.limits import Limits
 from rlm_local.ports import BadCall
@@ -26,7 +26,11 @@ class Run:
     """Sub-calls of one run, and what became known of them."""
 
     def __init__(
-        self, answer: Callable[[Completion], str | Reply | Exception], past: Past | None = None, **limits: float
+        self,
+        answer: Callable[[Completion], str | Reply | Exception],
+        past: Past | None = None,
+        ask_before: int | None = None,
+        **limits: float,
     ) -> None:
         self.engine = AnsweringEngine(answer, can_close=True)
         self.budget = Budget(Limits(**limits), now=lambda: 0.0)  # type: ignore[arg-type]
@@ -42,6 +46,7 @@ class Run:
             prompt_chars=20_000,
             overhead_tokens=100,
             record=CallRecord(self.recorder, "0", turn=lambda: 1),
+            ask_before=ask_before,
         )
 
     @property
@@ -238,3 +243,24 @@ async def test_items_of_a_frame_that_is_known_from_before_are_known_to_the_frame
     await again.subcalls(["c", "d"], FRAME)
     assert again.engine.count == 1
     assert again.budget.remembered == 1
+
+
+async def test_a_cell_that_asks_more_than_it_may_waits_before_anything_is_paid() -> None:
+    run = Run(lambda _: "x", ask_before=3)
+    await run("query", ["a", "b"])
+    with pytest.raises(FanOutHeld, match="the next step asks 4 sub-calls, and over 3 it waits for your word"):
+        await run("query", ["c", "d"])
+    assert len(run.done) == run.budget.subcalls == 2
+    run.subcalls.begin_turn()
+    await run("map", ["a", "b", "c"], instruction="shorten")
+    with pytest.raises(FanOutHeld, match="asks 4 sub-calls"):
+        run.subcalls.plan(1)
+
+
+async def test_the_frames_of_a_call_are_counted_with_the_first() -> None:
+    run = Run(lambda _: "x", ask_before=3)
+    form = CallForm(CallKind.QUERY, {}, behind=0, ahead=2)
+    with pytest.raises(FanOutHeld, match="asks 4 sub-calls"):
+        await run.subcalls(["a", "b"], form)
+    run.subcalls.begin_turn()
+    assert len(await run.subcalls(["c", "d", "e", "f"], CallForm(CallKind.QUERY, {}, behind=2))) == 4

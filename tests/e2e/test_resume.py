@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
-from rlm_local.errors import ConfigError, DocumentError, TraceError
+from rlm_local.errors import ConfigError, DocumentError, FanOutHeld, TraceError
 from rlm_local.events import Event, ItemsReplied, PageDone, TurnStarted, TurnTaken
 from rlm_local.jail import NO_PACKAGES, Packages, find_packages
 from rlm_local.limits import Limits
@@ -104,6 +104,22 @@ async def test_variables_of_finished_cells_are_back_and_their_sub_calls_are_not_
     taken = [event for event in read_trace(cut).events if isinstance(event, TurnTaken)]
     assert taken[1].turn.result is not None
     assert taken[1].turn.result.stdout == "ninety 1 days\n"
+
+
+async def test_a_run_that_waits_for_a_word_has_paid_nothing_of_what_it_asks_and_goes_on(
+    nsjail: None, tmp_path: Path, lease: Path
+) -> None:
+    trace = tmp_path / "run.jsonl"
+    ask_all = "```repl\nprint(llm_query_batched([f'{n}?' for n in range(4)]))\n```"
+    request = Request("How long?", (Document(lease.name, lease.read_text(), str(lease)),), Limits(max_tokens=1_000_000))
+    asked = engine(ask_all)
+    with TraceWriter(trace) as writer, pytest.raises(FanOutHeld, match="the next step asks 4 sub-calls"):
+        await runtime(asked).ask(request, writer, ask_before=3)
+    assert len(asked.completions) == 1
+    check_unfinished(read_trace(trace))
+    rest = engine("ninety", "ninety", "ninety", "ninety", 'FINAL("ninety")')
+    answer = await go_on(rest, trace)
+    assert (answer.value, answer.confirmed, answer.turns, answer.subcalls) == ("ninety", True, 2, 4)
 
 
 async def test_a_document_that_has_changed_is_refused_and_one_that_has_moved_can_be_named(
