@@ -74,7 +74,7 @@ class RunBounds(Strict):
     """Limits of the run behind a request; what is left out keeps its default."""
 
     max_turns: Annotated[int, Field(ge=2, le=64)] | None = None
-    max_subcalls: Annotated[int, Field(ge=0, le=4096)] | None = None
+    max_subcalls: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None

@@ -15,6 +15,8 @@ from bench.processes import below, lives
 from bench.provenance import ROOT
 from bench.run_commands import INTERRUPTED
 
+pytestmark = [pytest.mark.jail, pytest.mark.engine]
+
 ENDED_S = 60.0
 
 

@@ -308,7 +308,7 @@ async def test_seconds_that_run_out_end_the_run_with_what_was_seen() -> None:
             return await super().complete(completion)
 
     recorder = KeptEvents()
-    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=5.0)
+    answer = await ask(Hanging([LOOK]), ScriptedRepl([SEEN]), recorder=recorder, wall_s=2.0)
     assert answer.stop is StopReason.TIME_LIMIT
     assert "30 euros" in str(answer.value)
     assert recorder.events[-1] == RunEnded(answer)
@@ -389,7 +389,7 @@ async def test_tokens_of_cancelled_sub_calls_are_booked_and_recorded_as_the_engi
 
     recorder = KeptEvents()
     engine = Cancelled([LOOK])
-    answer = await ask(engine, QueryingRepl(["a?", "b?"]), recorder=recorder, wall_s=5.0)
+    answer = await ask(engine, QueryingRepl(["a?", "b?"]), recorder=recorder, wall_s=2.0)
     assert answer.stop is StopReason.TIME_LIMIT
     assert answer.usage.completion_tokens == 10 + 2 * 7
     assert [event.usage for event in recorder.events if isinstance(event, Abandoned)] == [Usage(30, 20, 7)] * 2
