@@ -36,8 +36,8 @@ demo: $(SETUP_STAMP) ## ask one legal question over the licence texts on this ma
 test: $(DEV_STAMP) check test-weights ## run every check and every test
 	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest -p tools.pytest_tiers
 
-test-unit: $(DEV_STAMP) ## run the tests that need neither jail nor engine
-	@$(BIN)/python -m pytest -m "not jail and not engine and not slow"
+test-unit: $(DEV_STAMP) ## run the tests that need neither jail nor engine, on all cores
+	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest --numprocesses auto -m "not jail and not engine and not slow"
 
 check: $(DEV_STAMP) ## ruff, mypy and the floors
 	@$(BIN)/ruff check .
