@@ -109,11 +109,13 @@ async def _reader(
 async def reduce(caller: Caller, texts: Sequence[str], instruction: str, form: ReplyForm) -> SubCall:
     """Return one value made of all texts: neighbours are joined, as many as one request holds, until one is left.
 
-    Texts that are too long are split first. The value of one text is the instruction's answer to it.
+    Texts that are too long are split first. The value of one text is the instruction's answer to it. Raises BadCall
+    when the first round of requests is more than the budget has.
     """
     reader = await _reader(caller, _JOINER + instruction, form, split=True, join=_lines)
     tally = Tally()
     left = [part for text in texts for part in await pieces(caller.engine, text, reader.room)]
+    caller.check_many(len(left), calls=len(await _groups(reader, left)), prompt_tokens=reader.head_tokens)
     while True:
         groups = await _groups(reader, left)
         if len(groups) >= len(left) > 1:

@@ -257,6 +257,14 @@ async def test_a_cell_that_asks_more_than_it_may_waits_before_anything_is_paid()
         run.subcalls.plan(1)
 
 
+async def test_the_first_round_of_a_reduce_is_counted() -> None:
+    run = Run(lambda _: "x", ask_before=1)
+    texts = ["word " * 20_000] * 3
+    with pytest.raises(FanOutHeld, match=r"asks \d+ sub-calls, and over 1"):
+        await run("reduce", texts, instruction="join")
+    assert run.budget.subcalls == 0
+
+
 async def test_the_frames_of_a_call_are_counted_with_the_first() -> None:
     run = Run(lambda _: "x", ask_before=3)
     form = CallForm(CallKind.QUERY, {}, behind=0, ahead=2)
