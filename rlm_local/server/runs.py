@@ -163,7 +163,7 @@ class Runs:
         """Yield a run's events, from behind the one with `last_id` where that is one, as they come; then the run.
 
         A run that could not go on from where a server's end cut it short is told by `restarted`: what came before is
-        void.
+        void. A run that is deleted meanwhile ends its events with an `error`.
         """
         place = _EVENT_ID.fullmatch(last_id)
         began, behind = (int(place[1]), int(place[2])) if place else (0, -1)
@@ -171,7 +171,11 @@ class Runs:
         while True:
             live = self._live.get(run_id)
             news = live.news if live is not None else None  # before looking: what happens then is not missed
-            run = self.find(tenant, run_id)
+            try:
+                run = self.find(tenant, run_id)
+            except Problem as gone:  # it was deleted since: the answer has begun, and can only end
+                yield event(problem_body(gone), name="error")
+                return
             if run.began != began:
                 if began:
                     yield event({"attempt": run.attempt}, name="restarted")

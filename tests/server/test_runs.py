@@ -108,6 +108,21 @@ async def test_a_run_is_cancelled_where_it_stands_in_the_queue_or_at_work(serve:
     assert again == await look(served, runs[0])
 
 
+async def test_events_of_a_run_that_is_deleted_meanwhile_end_with_an_error(serve: Serve) -> None:
+    engine = PausedEngine([LOOK, FINAL])
+    served = await serve(engine)
+    made = await start(served)
+    await until(lambda: engine.held)
+    reading = asyncio.create_task(follow(served, made))
+    await asyncio.sleep(0.05)
+    with closing(Database(served.socket.parent / "state")) as database:
+        database.write("DELETE FROM runs WHERE id = ?", made["id"])
+    engine.go.set()
+    told = await reading
+    assert told[-1][0] == "error"
+    assert told[-1][1]["error"]["code"] == "not_found"
+
+
 async def test_a_run_that_failed_says_why(serve: Serve) -> None:
     served = await serve([EngineUnavailable("the engine was killed")])
     run = await ended(served, await start(served))
