@@ -115,9 +115,9 @@ async def reduce(caller: Caller, texts: Sequence[str], instruction: str, form: R
     reader = await _reader(caller, _JOINER + instruction, form, split=True, join=_lines)
     tally = Tally()
     left = [part for text in texts for part in await pieces(caller.engine, text, reader.room)]
-    caller.check_many(len(left), calls=len(await _groups(reader, left)), prompt_tokens=reader.head_tokens)
+    groups = await _groups(reader, left)
+    caller.check_many(len(left), calls=len(groups), prompt_tokens=reader.head_tokens)
     while True:
-        groups = await _groups(reader, left)
         if len(groups) >= len(left) > 1:
             return tally.failed(
                 "", f"replies of {form.max_tokens} tokens do not join in {reader.room}; lower max_tokens"
@@ -129,6 +129,7 @@ async def reduce(caller: Caller, texts: Sequence[str], instruction: str, form: R
         left = [str(one.value) for one in made]
         if len(left) == 1:
             return tally.done("", left[0])
+        groups = await _groups(reader, left)
 
 
 async def _groups(reader: Reader, texts: Sequence[str]) -> list[list[str]]:
