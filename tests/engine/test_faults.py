@@ -137,6 +137,12 @@ class Server:
         lines = (await self.client.get("/metrics")).text.splitlines()
         return next(float(line.split()[-1]) for line in lines if line.startswith(f"rlm_engine_{name} "))
 
+    async def at_rest(self, within_s: float) -> None:
+        """Wait until no request is under way. Raises TimeoutError."""
+        async with asyncio.timeout(within_s):
+            while await self.metric("requests_running"):  # noqa: ASYNC110 it happens in another process
+                await asyncio.sleep(0.01)
+
     def rss_bytes(self) -> int:
         return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -189,9 +195,7 @@ async def test_streams_that_nobody_reads_hold_nobody_up_and_keep_no_memory(
                 told = await asyncio.wait_for(reader.read(), 30)
                 assert told.startswith(b"HTTP/1.1 200")
                 assert not told.endswith(b"[DONE]\n\n\r\n0\r\n\r\n")
-            async with asyncio.timeout(5):  # far less than a reply takes: it is ended, not left to run out
-                while await server.metric("requests_running"):  # noqa: ASYNC110 it is the server's  # noqa: ASYNC110 it happens in another process
-                    await asyncio.sleep(0.01)
+            await server.at_rest(within_s=5)  # far less than a reply takes: it is ended, not left to run out
             server.disconnect()
 
         await stalled(8)
@@ -225,6 +229,4 @@ async def test_two_hundred_connections_at_once_are_all_answered(toy: Path, tmp_p
 
         answers = await asyncio.gather(*(asked(i) for i in range(200)))
         assert [answer.split(b"\r\n", 1)[0] for answer in answers] == [b"HTTP/1.1 200 OK"] * 200
-        async with asyncio.timeout(30):  # a step counts at its end, and its replies have gone out by then
-            while await server.metric("requests_running"):  # noqa: ASYNC110 it is the server's
-                await asyncio.sleep(0.01)
+        await server.at_rest(within_s=30)  # a step counts at its end, and its replies have gone out by then
