@@ -56,6 +56,17 @@ async def follow(served: Served, run: dict[str, Any], **headers: str) -> list[tu
     return found
 
 
+async def followed_while_held(
+    served: Served, engine: PausedEngine
+) -> tuple[dict[str, Any], asyncio.Task[list[tuple[str, dict[str, Any]]]]]:
+    """Return a run whose engine is held, and who reads its events meanwhile."""
+    made = await start(served)
+    await until(lambda: engine.held)
+    reading = asyncio.create_task(follow(served, made))
+    await asyncio.sleep(0.05)
+    return made, reading
+
+
 async def test_a_run_goes_on_without_its_caller_and_its_answer_is_there_later(serve: Serve) -> None:
     served = await serve([LOOK, FINAL])
     made = await start(served)
@@ -74,10 +85,7 @@ async def test_a_run_goes_on_without_its_caller_and_its_answer_is_there_later(se
 async def test_events_come_from_the_beginning_then_live_and_a_reader_may_come_back(serve: Serve) -> None:
     engine = PausedEngine([LOOK, FINAL])
     served = await serve(engine)
-    made = await start(served)
-    await until(lambda: engine.held)
-    early = asyncio.create_task(follow(served, made))
-    await asyncio.sleep(0.05)
+    made, early = await followed_while_held(served, engine)
     engine.go.set()
     told = await early
     names = [name for name, _ in told]
@@ -111,10 +119,7 @@ async def test_a_run_is_cancelled_where_it_stands_in_the_queue_or_at_work(serve:
 async def test_events_of_a_run_that_is_deleted_meanwhile_end_with_an_error(serve: Serve) -> None:
     engine = PausedEngine([LOOK, FINAL])
     served = await serve(engine)
-    made = await start(served)
-    await until(lambda: engine.held)
-    reading = asyncio.create_task(follow(served, made))
-    await asyncio.sleep(0.05)
+    made, reading = await followed_while_held(served, engine)
     with closing(Database(served.socket.parent / "state")) as database:
         database.write("DELETE FROM runs WHERE id = ?", made["id"])
     engine.go.set()
