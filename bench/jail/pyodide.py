@@ -30,10 +30,9 @@ class Pyodide:
 
     def version(self) -> str:
         """Return both versions, as they name themselves."""
-        deno = subprocess.run([self.deno, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[
-            0
-        ]
-        return f"Pyodide {json.loads((self.folder / 'package.json').read_text())['version']} in {deno}"
+        told = subprocess.run([self.deno, "--version"], capture_output=True, text=True, check=True).stdout
+        pyodide = json.loads((self.folder / "package.json").read_text(encoding="utf-8"))["version"]
+        return f"Pyodide {pyodide} in {told.splitlines()[0]}"
 
 
 def find_pyodide() -> Pyodide | None:
@@ -97,16 +96,12 @@ class _Peer:
 def _running(found: Pyodide) -> Iterator[_Peer]:
     # It may read its own files, and nothing else is allowed: neither files nor network, nor what it runs in.
     words = [str(found.deno), "run", "--no-prompt", "--no-remote", "--no-config", f"--allow-read={found.folder}"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*words, str(_SIDE), str(found.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        with process:
+    ) as process:
+        try:
             peer = _Peer(process)
             peer.hear()
             yield peer
-            assert process.stdin is not None
-            process.stdin.close()
-    finally:
-        process.kill()
-        process.wait()
+        finally:
+            process.kill()
