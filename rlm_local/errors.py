@@ -88,7 +88,7 @@ class TraceError(RlmError):
 
 
 class FanOutHeld(RlmError):
-    """A cell asks more sub-calls than the user lets it without a word. Nothing of them was paid; the run can go on."""
+    """A cell asks more sub-calls than the user lets it without a word. None of these was paid; the run can go on."""
 
     exit_code = 4
 

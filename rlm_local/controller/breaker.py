@@ -26,7 +26,7 @@ class Breaker:
         self._errors = self._outputs = self._calls = 0
         self._cost = 0.0  # of the cells in a row that printed nothing new
 
-    def see(self, turn: Turn, cost: float = 0.0) -> bool:
+    def see(self, turn: Turn, cost: float) -> bool:
         """Take in a turn that did not end the run; say whether it makes the breaker trip.
 
         cost: what the turn took of the node's tokens or sub-calls, as a share of them, whichever is the larger.
