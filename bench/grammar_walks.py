@@ -134,6 +134,7 @@ async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Cal
     grammar = turn_grammar(TurnState.FIRST, "lark", GrammarMode.PYTHON)
     said: Counter[str] = Counter()
     stops: Counter[ReplyStop] = Counter()
+    cut: dict[int, str] = {}
     tokens = 0
 
     async def one(number: int) -> None:
@@ -147,6 +148,8 @@ async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Cal
             )
         tokens += reply.usage.completion_tokens
         stops[reply.stop] += 1
+        if reply.stop is ReplyStop.LENGTH:
+            cut[number] = reply.text
         # A reply that was cut has no last fence; one that was ended has, whoever has written it.
         if reply.stop is not ReplyStop.LENGTH and (why := complaint(reply.text)):
             said[f"{why} in {reply.text[-200:]!r}"] += 1
@@ -160,6 +163,7 @@ async def _model_walks(count: int, weights: Path, name: str, seed: int, say: Cal
     return {
         "turns": count,
         "ended": {stop.value: stops[stop] for stop in ReplyStop},
+        "cut": cut,
         "tokens": tokens,
         "temperature": TEMPERATURE,
         "unsound": sum(said.values()),
