@@ -107,6 +107,25 @@ def test_a_turn_that_may_only_answer_is_ended_in_its_protocol(
 
 
 @pytest.mark.parametrize(
+    ("cut", "rest"),
+    [
+        (b"```repl\nf(x * (*a", b",))\n```"),  # a star alone in brackets makes a tuple
+        (b"```repl\nf(x for a(b", b").x in 0)\n```"),  # a call is no target, an attribute of it is
+        (b"```repl\nf(a, b not  # why", b"\n in 0)\n```"),  # a comment in brackets takes the line's rest
+        (b"```repl\nf(g([1 +  # why", b"\n0]))\n```"),
+        (b"```repl\nf(lambda a=b(c  # why", b"\n):0)\n```"),
+    ],
+)
+def test_what_only_a_hot_model_begins_is_ended_by_phrases_too(
+    cut: bytes, rest: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ending, "MAX_STATES", 0)
+    monkeypatch.setattr(ending, "MAX_COUNTED", 0)
+    assert shortest_ending(after(PYTHON, cut)) == rest
+    compile((cut + rest).decode().removeprefix("```repl\n").removesuffix("```"), "<cell>", "exec")
+
+
+@pytest.mark.parametrize(
     ("cut", "shortest"),
     [
         (b"", b"```repl\n0\n```"),

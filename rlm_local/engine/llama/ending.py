@@ -20,6 +20,7 @@ MAX_COUNTED = 800  # and in the one for grammars that count; no turn of ours doe
 _BLOCK = {b"```repl\n0\n```": 4.0}
 _AT_LINE = {b"```": 0.2, b"    ": 0.3, b"0": 1.0, b"finally:0": 2.0, b"class x:0": 2.0, **_BLOCK}
 _ON_LINE = {b"\n": 0.6, b"0": 1.0, b" 0": 1.0, b":0": 1.6, b"=0": 1.6}
+_ON_LINE |= {b",": 1.6, b".x": 1.7}  # a star alone in brackets makes a tuple; a call as a target takes an attribute
 _ON_LINE |= {b" else 0": 2.0, b"else 0": 2.0, b"lse 0": 2.0, b"se 0": 2.0, b"e 0": 2.0, b"f 0 else 0": 3.0}
 _ON_LINE |= {b" in 0": 2.0, b"in 0": 2.0, b"n 0": 2.0, b" x in 0": 3.0, b"or x in 0": 3.0, b"r x in 0": 3.0}
 _ON_LINE |= {
@@ -43,6 +44,7 @@ _OUT_OF_TEXT = {b"0": 1.0, b"X": 1.1, b":": 1.0, b" ": 1.0, b"    ": 0.3, b",": 
 _FORCED_COST = 0.1  # of each byte that the grammar leaves no choice about
 _FEW = 24  # where so few bytes are allowed, as inside of a keyword, each of them is tried
 _FEW_LETTERS = 12  # and so few letters begin words of the grammar, not names
+_IN_PLACE = frozenset(b"x.%i")  # begins what may go on at once: a name, an attribute, an operator, `in`
 _NEVER = frozenset(b"\\#")  # begins what ends nothing, unless nothing else is allowed
 
 
@@ -156,11 +158,13 @@ def _phrases(mask: bytes, *, is_line: bool, is_start: bool) -> tuple[tuple[bytes
     elif closers:  # whatever else may stand there ends nothing sooner
         phrases = closers
     elif is_line:
-        phrases = _AT_LINE
+        # White space leads to nothing shorter where something may stand at once; in brackets there is always more.
+        left_out = {b"\n", b"    "} if allowed & _IN_PLACE else {b"\n"}
+        phrases = {text: price for text, price in (_AT_LINE | _ON_LINE).items() if text not in left_out}
     else:
         phrases = _ON_LINE if ord("0") in allowed else _ON_LINE | _NAMES | _QUOTES
     if is_start:  # which may be the beginning of a line
-        phrases = phrases | _AT_LINE
+        phrases = phrases | ({b"```": 0.2} if len(closers) > 1 else _AT_LINE)
     fitting = {phrase: price for phrase, price in phrases.items() if phrase[0] in allowed}
     if not fitting and allowed and min(allowed) > 127:  # inside of a character
         fitting = {bytes([min(allowed)]): 1.0}
