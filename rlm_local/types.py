@@ -221,9 +221,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """An answer, already a value."""
+    """An answer, already a value.
+
+    sources: passages that FINAL(..., sources=[...]) names, bounds checked by the host. unfound: words that it names and
+    that no document holds.
+    """
 
     value: JsonValue
+    sources: tuple[Span, ...] = ()
+    unfound: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +400,7 @@ class Answer:
     confirmed: bool
     reason: str = ""  # for an unconfirmed answer: one sentence why
     citations: tuple[Citation, ...] = ()
+    unfound: tuple[str, ...] = ()  # words that the model named as its source, and that no document holds
     usage: Usage = Usage()
     subcalls: int = 0
     turns: int = 0

@@ -38,7 +38,7 @@ async def recorded(path: Path) -> tuple[Trace, ScriptedEngine]:
             Ports(engine, QueryingRepl(["days?"]), writer),
             PROFILE,
             sampling=Sampling(),
-            cite=lambda *_: (),
+            cite=lambda *_, **__: (),
         )
     return read_trace(path), engine
 

@@ -73,12 +73,13 @@ class Generator:
         return frame | {"behind": self.random.choice((0, 1, 5)), "ahead": self.random.choice((0, 1, 5))}
 
     def _spans(self, cell_id: int) -> Frame:
-        spans = []
-        for _ in range(self.random.choice((0, 1, 3, 40))):
-            document = self.random.randrange(len(self._documents))
-            start = self.random.randrange(self._documents[document])
-            spans.append([document, start, self.random.randint(start + 1, self._documents[document])])
+        spans = [self._span() for _ in range(self.random.choice((0, 1, 3, 40)))]
         return {"op": "spans", "cell_id": cell_id, "spans": spans}
+
+    def _span(self) -> list[int]:
+        document = self.random.randrange(len(self._documents))
+        start = self.random.randrange(self._documents[document])
+        return [document, start, self.random.randint(start + 1, self._documents[document])]
 
     def _done(self, cell_id: int) -> Frame:
         printed = self._text()
@@ -86,8 +87,13 @@ class Generator:
         return {
             "op": "done", "cell_id": cell_id, "status": status,
             "error": self._text(), "stdout": printed, "stdout_tail": "", "stdout_bytes": len(printed.encode()),
-            "final": None if self.random.random() < 0.8 else {"value": self._value(3)},
+            "final": None if self.random.random() < 0.8 else self._final(),
         }  # fmt: skip
+
+    def _final(self) -> Frame:
+        dice = self.random
+        sources = [self._span() if dice.random() < 0.5 else self._text() for _ in range(dice.choice((0, 0, 1, 3, 64)))]
+        return {"value": self._value(3), "sources": sources}
 
     def _forged(self, cell_id: int) -> Frame:
         """Return a frame with something in it that is not ours to say."""

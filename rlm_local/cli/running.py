@@ -90,6 +90,7 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
             for one in answer.coverage
         ],
         "citations": [asdict(citation) for citation in answer.citations],
+        "unfound": list(answer.unfound),
         "usage": {
             **asdict(answer.usage),
             "subcalls": answer.subcalls,

@@ -66,6 +66,10 @@ class Judge:
             return Verdict(fill(self._profile.mistyped, why=wrong))
         if forced_by is not None:
             return Verdict(value_given=True, value=final.value, stop=forced_by, reason=why)
+        if final.unfound:
+            return self.reject(
+                final.value, f"no document says {_short(final.unfound[0])!r}, which it names as a source"
+            )
         # What the answering cell computed supports its own answer; a literal must have been seen.
         supported = (
             not is_written_out(turn.action)
@@ -79,7 +83,7 @@ class Judge:
         return Verdict(value_given=True, value=final.value, reason=reason)
 
     def reject(self, value: JsonValue, complaint: str) -> Verdict:
-        """Judge an answer that the caller's own check does not take: the model may mend it once."""
+        """Judge an answer that the caller's own check, or ours of its sources, does not take: it may be mended once."""
         if self._rejected:
             return Verdict(value_given=True, value=value, reason=f"the answer was not accepted: {complaint}")
         self._rejected, self.held = True, value

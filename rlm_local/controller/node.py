@@ -22,6 +22,7 @@ from rlm_local.types import (
     Answer,
     CellResult,
     CellStatus,
+    Final,
     JsonValue,
     Reply,
     Request,
@@ -265,6 +266,8 @@ class Node:
     def _answer(self, value: JsonValue, stop: StopReason, *, reason: str) -> Answer:
         results = [turn.result for turn in self._turns if turn.result is not None]
         spans = [span for result in results for span in result.spans]
+        finals = [final for turn in self._turns if (final := final_of(turn)) is not None and final.value == value]
+        given = finals[-1] if finals else Final(value)
         covered = self._cover(
             shown=self._talk.shown,
             given=self._talk.given,
@@ -276,7 +279,8 @@ class Node:
             stop=stop,
             confirmed=not reason,
             reason=reason,
-            citations=self._cite(value, spans, self._talk.read) if value is not None else (),
+            citations=self._cite(value, spans, self._talk.read, sources=given.sources) if value is not None else (),
+            unfound=given.unfound,
             usage=self._budget.usage,
             subcalls=self._budget.subcalls,
             turns=self._budget.turns,

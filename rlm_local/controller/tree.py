@@ -16,8 +16,14 @@ from rlm_local.ports import Recorder, Repl
 from rlm_local.prompts import Profile
 from rlm_local.types import Answer, Citation, Corpus, DocumentCoverage, JsonValue, Request, Sampling, Span
 
-Cite: TypeAlias = Callable[[JsonValue, Sequence[Span], Sequence[str]], tuple[Citation, ...]]
-"""Finds the passages that a value rests on, from printed spans and from texts that were read."""
+
+class Cite(Protocol):
+    """Finds the passages that a value rests on; see documents.cite."""
+
+    def __call__(
+        self, value: JsonValue, spans: Sequence[Span], readings: Sequence[str], *, sources: Sequence[Span] = ()
+    ) -> tuple[Citation, ...]:
+        """Return them. spans: printed; readings: texts that were read; sources: what the answer itself names."""
 
 
 Validate: TypeAlias = Callable[[JsonValue], Awaitable[str]]

@@ -13,11 +13,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from rlm_local.documents.corpus import line_at
-from rlm_local.documents.passages import around, passages
+from rlm_local.documents.passages import QUOTE_CHARS, around, passages
 from rlm_local.documents.sources import Finder, Passage, read_passages
 from rlm_local.documents.words import content_words, value_pattern
 from rlm_local.types import Citation, Corpus, JsonValue, Span
@@ -32,6 +32,7 @@ _NEAR_BEST = 0.7  # a passage scoring less than this share of the best one adds 
 _SHORT_VALUE_CHARS = 4  # shorter values stand in many places by chance
 _MOST_LEAVES = 24  # of a list or dict
 _MOST_LEAF_CHARS = 4_000  # of one text in an answer
+_MOST_SOURCE_CHARS = 1_000_000  # of one source that is looked through for the answer's value
 _MOST_PRINTED_CHARS = 4_000_000  # of all printed spans together, the first ones
 _CONSIDERED = 12  # best passages looked at per value, before duplicates go
 
@@ -58,10 +59,13 @@ def cite(
     readings: Sequence[str],
     corpus: Corpus,
     *,
+    sources: Sequence[Span] = (),
     question: str = "",
     limit: int = 3,
 ) -> tuple[Citation, ...]:
     """Return up to `limit` passages that an answer rests on, the best first; () when nothing fits.
+
+    sources: what the answer itself names, which comes first, in its order; `limit` is raised to their number.
 
     value: the answer. Of a list or dict each element is cited once, in order, a dict's keys helping like a question.
     spans: what search() printed, in the order of printing. One that does not fit its document is passed over.
@@ -75,13 +79,15 @@ def cite(
     """
     if limit < 1 or value is None or not corpus.documents:
         return ()
+    limit = max(limit, len(sources))
     pool = [*_printed(spans, corpus), *read_passages(readings)]
     weights = _weights(pool)
     finder = Finder(corpus)
     named = _named(corpus, question)
-    chosen: list[Passage] = []
+    everything = [*_wanted(value, content_words(question))]
+    chosen = _without_duplicates(_named_by(sources, everything, named, corpus, finder), limit)
     single = not isinstance(value, list | dict)
-    for wanted in _wanted(value, content_words(question)):
+    for wanted in everything:
         ranked = _ranked(wanted, pool, weights, named, finder)
         floor = _NEAR_BEST * ranked[0].score if ranked else 0.0
         fresh = [scored.quote for scored in ranked if scored.score >= floor]
@@ -89,6 +95,24 @@ def cite(
         if len(chosen) >= limit:
             break
     return tuple(_citation(passage, corpus) for passage in chosen)
+
+
+def _named_by(
+    sources: Sequence[Span], wanted: Sequence[_Wanted], named: Sequence[float], corpus: Corpus, finder: Finder
+) -> Iterator[Passage]:
+    """Yield quotes from spans that an answer names: of a long one what fits best, else its beginning."""
+    for span in sources:
+        end = min(span.end, span.start + _MOST_SOURCE_CHARS)
+        pool = [*_printed([replace(span, end=end)], corpus)] if end - span.start > QUOTE_CHARS else []
+        weights = _weights(pool)
+        ranked = (_ranked(one, pool, weights, named, finder) for one in wanted if pool)
+        if best := next((found[0] for found in ranked if found), None):
+            yield best.quote
+            continue
+        near, first = around(corpus.documents[span.document].text, span.start, min(end, span.start + QUOTE_CHARS))
+        passage = Passage(near, span.start - first, min(end, span.start + QUOTE_CHARS) - first, span.document, first)
+        if (quote := finder.find(passage, None)) is not None:
+            yield quote
 
 
 def _wanted(value: JsonValue, question_words: frozenset[str]) -> Iterator[_Wanted]:
@@ -220,7 +244,7 @@ def _share(shared: frozenset[str], words: frozenset[str], weights: Mapping[str, 
     return min(1.0, sum(weights[word] for word in shared) / sum(heaviest))
 
 
-def _without_duplicates(quotes: Sequence[Passage], limit: int) -> list[Passage]:
+def _without_duplicates(quotes: Iterable[Passage], limit: int) -> list[Passage]:
     kept: list[Passage] = []
     texts: set[str] = set()
     for quote in quotes:

@@ -19,6 +19,8 @@ ERROR_CHARS = 64_000  # the worker cuts a traceback far below
 TEXTS_PER_QUERY = 4096
 ARGS_CHARS = 1 << 20  # of a call's arguments as JSON: its labels, examples, schema
 ASKS_PER_CALL = 64
+SOURCES_PER_FINAL = 64
+SOURCE_CHARS = 2_000  # of words that stand in no document
 
 _KINDS = frozenset(map(str, CallKind))
 _Kind = TypeVar("_Kind", int, str)
@@ -76,7 +78,7 @@ def parse(frame: dict[str, Json], *, document_chars: Sequence[int], output_bytes
             return Spans(_get(frame, "cell_id", int), _spans(frame["spans"], document_chars))
         case "done":
             _only(frame, "cell_id", "status", "error", "stdout", "stdout_tail", "stdout_bytes", "final")
-            return _done(frame, output_bytes)
+            return _done(frame, document_chars, output_bytes)
         case other:
             raise WireError(f"the operation {other!r:.80} is not one that a jail may ask for")
 
@@ -96,7 +98,7 @@ def parse_ready(frame: dict[str, Json]) -> str:
     return _get(frame, "python", str)
 
 
-def _done(frame: dict[str, Json], output_bytes: int) -> Done:
+def _done(frame: dict[str, Json], document_chars: Sequence[int], output_bytes: int) -> Done:
     head, tail = _get(frame, "stdout", str), _get(frame, "stdout_tail", str)
     kept = len(head.encode("utf-8")) + len(tail.encode("utf-8"))
     printed = _get(frame, "stdout_bytes", int)
@@ -107,9 +109,6 @@ def _done(frame: dict[str, Json], output_bytes: int) -> Done:
         raise WireError(f"a cell ended as {status!r:.80}")
     if len(_get(frame, "error", str)) > ERROR_CHARS:
         raise WireError(f"an error of more than {ERROR_CHARS} characters")
-    final = frame["final"]
-    if final is not None and (not isinstance(final, dict) or set(final) != {"value"}):
-        raise WireError("a final is an object with a value, or null")
     return Done(
         cell_id=_get(frame, "cell_id", int),
         status=CellStatus(status),
@@ -117,8 +116,27 @@ def _done(frame: dict[str, Json], output_bytes: int) -> Done:
         stdout=head,
         stdout_tail=tail,
         truncated_bytes=printed - kept,
-        final=None if final is None else Final(final["value"]),
+        final=_final(frame["final"], document_chars),
     )
+
+
+def _final(value: Json, document_chars: Sequence[int]) -> Final | None:
+    if value is None:
+        return None
+    if not isinstance(value, dict) or set(value) != {"value", "sources"}:
+        raise WireError("a final is an object with a value and its sources, or null")
+    named = value["sources"]
+    if not isinstance(named, list) or len(named) > SOURCES_PER_FINAL:
+        raise WireError(f"the sources of a final are a list of at most {SOURCES_PER_FINAL}")
+    spans, unfound = [], []
+    for one in named:
+        if not isinstance(one, str):
+            spans.append(_bounded(one, document_chars))
+        elif len(one) > SOURCE_CHARS:
+            raise WireError(f"a source of {len(one)} characters that stands in no document; at most {SOURCE_CHARS}")
+        else:
+            unfound.append(one)
+    return Final(value["value"], tuple(spans), tuple(unfound))
 
 
 def _texts(value: Json) -> tuple[str, ...]:

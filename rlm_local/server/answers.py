@@ -94,6 +94,7 @@ def told_of(answer: Answer) -> JsonObject:
         "turns": answer.turns,
         "subcalls": answer.subcalls,
         "wall_s": round(answer.wall_s, 3),
+        "unfound": list(answer.unfound),
     }
 
 

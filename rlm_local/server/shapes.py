@@ -160,6 +160,7 @@ class RunAnswer(Exactly):
     subcalls: int
     wall_s: float
     citations: list[RunCitation]
+    unfound: list[str] = []  # words that the model named as its source, and that no document holds
     usage: Usage
 
 

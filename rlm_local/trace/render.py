@@ -96,6 +96,7 @@ def summary_lines(answer: Answer) -> list[str]:
         lines.append(f"unconfirmed: {reason}")
     for citation in answer.citations:
         lines += _citation_lines(citation)
+    lines += [f"in no document: {visible_line(words, _LINE_CHARS)}" for words in answer.unfound]
     return [*lines, *coverage_lines(answer), totals_line(answer)]
 
 

@@ -79,7 +79,7 @@ def context_of(corpus: Corpus, given: object) -> Context:
         raise TypeError(
             f"context must be a text, a document, a passage of search(), or a list of these, not {type(given).__name__}"
         )
-    spans = [_span(corpus, part) for part in parts]
+    spans = [span_of(corpus, part) for part in parts]
     if spans and all(span is not None for span in spans):
         return {"spans": [span for span in spans if span is not None]}
     text = "\n\n".join(part.text if isinstance(part, Document | Match) else str(part) for part in parts)
@@ -88,10 +88,14 @@ def context_of(corpus: Corpus, given: object) -> Context:
     return {"text": text}
 
 
-def _span(corpus: Corpus, part: object) -> list[int] | None:
+def span_of(corpus: Corpus, part: object) -> list[int] | None:
+    """Return where a text, a document or a passage stands: [document, start, end]; None for a text of no document."""
     if isinstance(part, Match):
-        index = next(i for i, document in enumerate(corpus.documents) if document.name == part.document)
-        return [index, part.start, part.end]
+        for index, document in enumerate(corpus.documents):
+            start, end = document.start + part.start, document.start + part.end
+            if document.name == part.document and corpus.context[start:end] == part.text:
+                return [index, part.start, part.end]
+        part = part.text  # of a text that the cell has made
     if isinstance(part, Document):
         index = next(i for i, document in enumerate(corpus.documents) if document.start == part.start)
         return [index, 0, len(part)]

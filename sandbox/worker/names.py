@@ -35,7 +35,7 @@ class Names:
         self._corpus = corpus
         self._spans = 0
         self.cell_id = 0
-        self.final: dict[str, Json] | None = None  # {"value": ...} once the cell has answered
+        self.final: dict[str, Json] | None = None  # {"value": ..., "sources": ...} once the cell has answered
         self.module = types.ModuleType("__main__")
         self.answer: dict[str, object] = {"content": "", "ready": False}
         calls, children = Calls(self._ask), Children(corpus, self._recurse)
@@ -84,7 +84,7 @@ class Names:
         """
         answer = self.variables.get("answer")
         if self.final is None and isinstance(answer, dict) and answer.get("ready"):
-            self.final = {"value": to_json(answer.get("content", ""))}
+            self.final = {"value": to_json(answer.get("content", "")), "sources": []}
             answer["ready"] = False  # the host may ask for more, and a later cell has not answered by itself
         taken = [name for name, tool in self._fixed.items() if self.variables.get(name, tool) is not tool]
         self.variables.update(self._kept)
@@ -113,11 +113,18 @@ class Names:
     def user_names(self) -> list[str]:
         return [name for name in self.variables if name not in self._not_user and not name.startswith("_")]
 
-    def finish(self, value: object = "") -> NoReturn:
-        """Answer with value and end the cell."""
+    def finish(self, value: object = "", *, sources: object = None) -> NoReturn:
+        """Answer with value and end the cell. sources: the passages, or the quotes, that the answer rests on."""
         # Kept before it is raised: a bare `except:` around FINAL swallows the ending, not the answer.
-        self.final = {"value": to_json(value)}
+        self.final = {"value": to_json(value), "sources": self._sources(sources)}
         raise Finished
+
+    def _sources(self, given: object) -> list[Json]:
+        if given is None:
+            return []
+        from sandbox.worker.sources import sources_of  # few answers name any, and `re` takes a while to import
+
+        return sources_of(self._corpus, given)
 
     def submit(self, *values: object, **named: object) -> NoReturn:
         """Answer as FINAL does, with one value or with named ones; several named ones are a dict."""
@@ -125,18 +132,18 @@ class Names:
             raise TypeError("SUBMIT() takes one value, or values with names: SUBMIT(answer=...)")
         self.finish(values[0] if values else next(iter(named.values())) if len(named) == 1 else named)
 
-    def finish_with_variable(self, name: object) -> NoReturn:
+    def finish_with_variable(self, name: object, *, sources: object = None) -> NoReturn:
         """Answer with the variable of this name; a value that is no name is the answer itself."""
         if not isinstance(name, str):
-            self.finish(name)
+            self.finish(name, sources=sources)
         stripped = name.strip()
         if stripped not in self.variables:
             if not stripped.isidentifier():
-                self.finish(name)
+                self.finish(name, sources=sources)
             known = ", ".join(self.user_names()) or "none yet"
             raise NameError(f"FINAL_VAR({name!r}): no variable of that name; variables: {known}")
         value = self.variables[stripped]
-        self.finish(value.get("content", "") if value is self.answer else value)
+        self.finish(value.get("content", "") if value is self.answer else value, sources=sources)
 
     def _report(self, spans: Sequence[Span]) -> None:
         room = _SPANS_PER_CELL - self._spans

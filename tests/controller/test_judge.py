@@ -49,6 +49,16 @@ def test_without_one_it_is_asked_back_and_then_unconfirmed(judge: Judge, answers
     assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]
 
 
+def test_an_answer_whose_source_no_document_holds_may_be_mended_once(judge: Judge) -> None:
+    invented = CellResult(CellStatus.OK, "", final=Final("30 euros", unfound=("The fee is thirty.",)))
+    turns = [looked("The fee is 30 euros."), Turn("...", Cell("fee = 30"), NOTHING, invented)]
+    assert reasons(judge, *turns) == [None, None]
+    said_again = judge.judge(turns, TurnState.OPEN, printed=["30"], forced_by=None, why="")
+    assert said_again.reason == (
+        "the answer was not accepted: no document says 'The fee is thirty.', which it names as a source"
+    )
+
+
 def test_another_answer_is_not_supported_by_that(judge: Judge) -> None:
     turns = (looked("The fee is 30 euros.", "not in the text"), said("40 euros"), said("40 euros"))
     assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]

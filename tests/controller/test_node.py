@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlm_local.controller import Ports, run_node
+from rlm_local.controller import Cite, Ports, run_node
 from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
 from rlm_local.events import Abandoned, RunEnded, SubCallDone, TurnStarted, TurnTaken
 from rlm_local.limits import Limits, writing_at_most
@@ -44,7 +44,9 @@ LOOK_AGAIN = '```repl\nsearch("euros")\n```'
 SEEN = "1 match for 'fee'\n[1] rules.txt line 1 (offset 28):\nThe fee is 30 euros.\n"
 
 
-def no_citations(value: JsonValue, spans: Sequence[Span], readings: Sequence[str]) -> tuple[Citation, ...]:
+def no_citations(
+    value: JsonValue, spans: Sequence[Span], readings: Sequence[str], *, sources: Sequence[Span] = ()
+) -> tuple[Citation, ...]:
     return ()
 
 
@@ -57,6 +59,7 @@ async def ask(
     profile: str = "small",
     grammar: GrammarMode = DEFAULT_GRAMMAR,
     answer_schema: JsonValue = None,
+    cite: Cite = no_citations,
     **limits: float,
 ) -> Answer:
     bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
@@ -66,7 +69,7 @@ async def ask(
         Ports(engine, repl, recorder or KeptEvents()),  # type: ignore[arg-type]
         load_profile(profile),
         sampling=Sampling(),
-        cite=no_citations,
+        cite=cite,
     )
 
 
@@ -75,6 +78,24 @@ async def test_a_final_that_was_printed_ends_the_run_confirmed() -> None:
     answer = await ask(engine, ScriptedRepl([SEEN]))
     assert (answer.value, answer.stop, answer.confirmed, answer.turns) == ("30 euros", StopReason.FINAL, True, 2)
     assert answer.usage.completion_tokens == 20  # 10 a reply
+
+
+async def test_what_an_answer_names_as_its_source_is_cited_and_what_no_document_holds_is_told() -> None:
+    named: list[Sequence[Span]] = []
+
+    def cite(
+        value: JsonValue, spans: Sequence[Span], readings: Sequence[str], *, sources: Sequence[Span] = ()
+    ) -> tuple[Citation, ...]:
+        named.append(sources)
+        return ()
+
+    final = Final("30 euros", sources=(Span(0, 28, 48),), unfound=("The fee is thirty.",))
+    repl = ScriptedRepl([SEEN, CellResult(CellStatus.OK, "", final=final), CellResult(CellStatus.OK, "", final=final)])
+    cell = "```repl\nFINAL(fee, sources=[found, 'The fee is thirty.'])\n```"
+    answer = await ask(ScriptedEngine([LOOK, cell, cell.replace("fee,", "str(fee),")]), repl, cite=cite)
+    assert named == [final.sources]
+    assert (answer.value, answer.confirmed, answer.unfound) == ("30 euros", False, final.unfound)
+    assert "'The fee is thirty.'" in answer.reason
 
 
 async def test_every_request_extends_the_one_before_byte_for_byte() -> None:

@@ -21,7 +21,7 @@ async def ask(engine: ScriptedEngine, question: str, limits: Limits) -> Answer:
         Ports(engine, ScriptedRepl(), KeptEvents()),
         load_profile("small"),
         sampling=Sampling(),
-        cite=lambda *_: (),
+        cite=lambda *_, **__: (),
     )
 
 

@@ -183,3 +183,27 @@ def test_an_answer_of_any_size_is_read_as_far_as_it_can_matter() -> None:
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 64 << 20
+
+
+def test_what_an_answer_names_comes_first_and_others_follow(corpus: Corpus) -> None:
+    named = search(corpus, "prominent notices", context=0)
+    cited = cite("30 days", search(corpus, "days"), [], corpus, sources=named)
+    assert "prominent notices" in cited[0].quote
+    assert any("thirty (30) days" in quote for quote in quotes(cited)[1:])
+    assert stand_word_for_word(cited, corpus)
+
+
+def test_of_a_whole_document_that_is_named_the_value_is_quoted(corpus: Corpus) -> None:
+    index = next(at for at, one in enumerate(corpus.documents) if one.name == "licences/north-wind")
+    whole = Span(index, 0, len(corpus.documents[index].text))
+    (cited,) = cite("30 days", [], [], corpus, sources=[whole])
+    assert "thirty (30) days" in " ".join(cited.quote.split())
+
+
+def test_as_many_passages_as_are_named_are_cited() -> None:
+    rules = [f"Rule {number}: the fee of room {number} is {10 * number} euros a night." for number in range(1, 9)]
+    corpus = join([Document("rules.txt", "\n".join(rules))])
+    named = search(corpus, r"Rule \d", context=0)
+    cited = cite("360 euros", [], [], corpus, sources=named)
+    assert quotes(cited) == rules
+    assert stand_word_for_word(cited, corpus)

@@ -39,7 +39,9 @@ HOSTILE = (
 ANSWER = "found = search('fee', show=False)\nFINAL(documents[0].text.split('fee is ')[1].split('.')[0])"
 
 
-def no_citations(value: JsonValue, spans: Sequence[Span], readings: Sequence[str]) -> tuple[Citation, ...]:
+def no_citations(
+    value: JsonValue, spans: Sequence[Span], readings: Sequence[str], *, sources: Sequence[Span] = ()
+) -> tuple[Citation, ...]:
     return ()
 
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rlm_local.jail.messages import ARGS_CHARS, SPANS_PER_CELL, TEXTS_PER_QUERY, Done, Query, Spans, parse
+from rlm_local.jail.messages import (
+    ARGS_CHARS,
+    SOURCE_CHARS,
+    SOURCES_PER_FINAL,
+    SPANS_PER_CELL,
+    TEXTS_PER_QUERY,
+    Done,
+    Query,
+    Spans,
+    parse,
+)
 from rlm_local.jail.wire import WireError
 from rlm_local.types import CallForm, CallKind, CellStatus, Final, Span
 
@@ -37,7 +47,10 @@ def test_honest_frames_are_read() -> None:
     assert read(page) == Query(1, 1, ("a",), CallForm(CallKind.CLASSIFY, {"labels": ["a", "b"]}, 3, 4))
     assert read(SPANS) == Spans(1, (Span(0, 0, 10), Span(1, 2, 3)))
     assert read(DONE) == Done(1, CellStatus.OK, "", "hello", "", 0, None)
-    assert read(DONE | {"final": {"value": [1]}}).final == Final([1])  # type: ignore[union-attr]
+    for sources, final in (([], Final([1])), ([[1, 2, 3], "x"], Final([1], (Span(1, 2, 3),), ("x",)))):
+        done = read(DONE | {"final": {"value": [1], "sources": sources}})
+        assert isinstance(done, Done)
+        assert done.final == final
 
 
 def test_the_host_works_out_itself_how_much_was_cut() -> None:
@@ -81,7 +94,13 @@ def test_the_host_works_out_itself_how_much_was_cut() -> None:
         DONE | {"stdout_bytes": 6},
         DONE | {"stdout_bytes": -1},
         DONE | {"final": 1},
-        DONE | {"final": {"value": 1, "more": 2}},
+        DONE | {"final": {"value": 1}},
+        DONE | {"final": {"value": 1, "sources": [], "more": 2}},
+        DONE | {"final": {"value": 1, "sources": "x"}},
+        DONE | {"final": {"value": 1, "sources": [["x", 0, 1]]}},
+        DONE | {"final": {"value": 1, "sources": [[0, 0, 11]]}},
+        DONE | {"final": {"value": 1, "sources": ["x" * (SOURCE_CHARS + 1)]}},
+        DONE | {"final": {"value": 1, "sources": ["x"] * (SOURCES_PER_FINAL + 1)}},
         DONE | {"error": None},
     ],
 )

@@ -186,3 +186,50 @@ async def test_numbers_are_random_but_the_same_in_every_session(
     first = await run(code)
     other = await start()
     assert (await other.execute(code, wall_s=20, query=refuse)).stdout == first.stdout  # type: ignore[attr-defined]
+
+
+async def final_with(run: Run, sources: str) -> Final:
+    result = await run(f"FINAL('4,200 euros', sources={sources})")
+    assert result.final is not None, result.error
+    return result.final
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        "search('deposit', chars=40, show=False)[0]",
+        "search('deposit', chars=40, show=False)",
+        "[str(search('deposit', chars=40, show=False)[0])]",
+        "['\u201c' + str(search('deposit', chars=40, show=False)[0]).replace(' ', '\\n  ') + '\u201d']",
+    ],
+    ids=["a passage", "what search() gave", "a quote", "a quote in marks, broken into lines"],
+)
+async def test_an_answer_names_the_passages_that_it_rests_on(run: Run, sources: str) -> None:
+    final = await final_with(run, sources)
+    (span,) = final.sources
+    assert (span.document, final.unfound) == (0, ())
+    told = await run(f"print('4,200 euros' in documents[0].text[{span.start}:{span.end}])")
+    assert told.stdout == "True\n"
+
+
+async def test_words_that_no_document_holds_are_no_source(run: Run) -> None:
+    final = await final_with(run, "['The deposit is 9,000 euros.', documents[1], 7]")
+    assert [(span.document, span.start) for span in final.sources] == [(1, 0)]
+    assert final.unfound == ("The deposit is 9,000 euros.", "7")
+
+
+async def test_too_many_sources_are_refused_with_their_bound(run: Run) -> None:
+    result = await run("FINAL(1, sources=['x'] * 65)")
+    assert result.final is None
+    assert "names 65 passages, but at most 64" in result.error
+
+
+async def test_final_var_takes_sources_too(run: Run) -> None:
+    result = await run("fee = '4,200 euros'\nFINAL_VAR('fee', sources=documents)")
+    assert result.final is not None
+    assert len(result.final.sources) == 2
+
+
+async def test_a_piece_of_the_cells_own_text_is_given_to_a_child_as_text(run: Run) -> None:
+    result = await run("rlm_query('Who?', chunks('a text of my own', chars=100)[0])")
+    assert "StopIteration" not in result.error

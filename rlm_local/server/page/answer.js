@@ -10,7 +10,9 @@ export function answerView(answer, coverage = []) {
     ? make("p", { className: "good" }, "confirmed")
     : make("p", { className: "bad" }, "unconfirmed: ", said(answer.reason || `the run ended by ${answer.stop}`));
   const value = answer.value === null ? "No answer was found." : worded(answer.value);
-  return [make("p", { className: "answer said" }, value), judged, ...documents(answer.citations ?? [], coverage)];
+  const unfound = (answer.unfound ?? []).map((words) => make("p", { className: "bad" }, "in no document: ", said(words)));
+  const head = make("p", { className: "answer said" }, value);
+  return [head, judged, ...unfound, ...documents(answer.citations ?? [], coverage)];
 }
 
 function documents(citations, coverage) {
