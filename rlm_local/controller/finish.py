@@ -15,6 +15,7 @@ _DENIAL = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 DENIAL_CHARS = 120  # a longer text that begins so has something else to say
+_ECHO_WORDS, _ECHO_SHARE = 8, 0.9
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
 
@@ -53,6 +54,18 @@ def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
 def is_empty(value: JsonValue) -> bool:
     """Say whether a final holds no answer. An empty list may well be one."""
     return value is None or (isinstance(value, str) and not value.strip())
+
+
+def is_echo(value: JsonValue, told: str) -> bool:
+    """Say whether an answer only repeats what the model was told about its turns, word by word or nearly so.
+
+    What small models give when they may do nothing but answer and have nothing to say.
+    """
+    if is_denial(value):
+        return False
+    words = re.findall(r"\w+", value.casefold()) if isinstance(value, str) else []
+    known = frozenset(re.findall(r"\w+", told.casefold()))
+    return len(words) >= _ECHO_WORDS and sum(word in known for word in words) >= _ECHO_SHARE * len(words)
 
 
 def printed_by(result: CellResult, question: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from rlm_local.controller.finish import has_looked_in_vain, is_denial, is_empty, is_supported
+from rlm_local.controller.finish import has_looked_in_vain, is_denial, is_echo, is_empty, is_supported
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
@@ -36,6 +36,8 @@ class Judge:
         self.held: JsonValue = None
         self.stuck = False
         self._rejected = False
+        # What stands below most outputs; other notes hold the model's own words, which it may well say again.
+        self._told = "\n".join((profile.raised, profile.repeated, profile.circle, profile.last))
 
     def judge(
         self, turns: Sequence[Turn], state: TurnState, *, printed: Sequence[str], forced_by: StopReason | None, why: str
@@ -51,7 +53,7 @@ class Judge:
             self.stuck = isinstance(turn.action, Cell) and any(turn.action == earlier.action for earlier in turns[:-1])
             has_raised = turn.result is not None and turn.result.status is CellStatus.RAISED
             return Verdict(self._profile.repeated if self.stuck else self._profile.raised if has_raised else "")
-        if is_empty(final.value):
+        if is_empty(final.value) or is_echo(final.value, self._told):
             if forced_by is not None:
                 return Verdict(value_given=True, stop=forced_by, reason=why, is_best_so_far=True)
             if any(is_written_out(earlier.action) and final_of(earlier) for earlier in turns[:-1]):

@@ -7,7 +7,7 @@ import pytest
 from rlm_local.controller.judge import Judge
 from rlm_local.grammar import TurnState
 from rlm_local.prompts import load_profile
-from rlm_local.types import Cell, CellResult, CellStatus, Final, JsonValue, SubCall, Turn, Usage
+from rlm_local.types import Cell, CellResult, CellStatus, Final, JsonValue, StopReason, SubCall, Turn, Usage
 
 NOTHING = Usage(0, 0, 0)
 
@@ -57,6 +57,24 @@ def test_an_answer_whose_source_no_document_holds_may_be_mended_once(judge: Judg
     assert said_again.reason == (
         "the answer was not accepted: no document says 'The fee is thirty.', which it names as a source"
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "stop"),
+    [
+        ("The code stopped at this error. What it made was there. Write only the rest.", True),
+        ("The archive closes at noon, and the fee for a table by the window is 30 euros.", False),
+        ("another way", False),
+        ("It is not in the code, nor in what was there before: answer in another way.", False),
+    ],
+)
+def test_what_only_repeats_our_own_words_is_no_answer(judge: Judge, value: str, stop: bool) -> None:
+    turns = [looked("The fee is 30 euros."), said(value)]
+    verdict = judge.judge(
+        turns, TurnState.LAST, printed=["The fee is 30 euros."], forced_by=StopReason.TURN_LIMIT, why="all turns"
+    )
+    assert verdict.is_best_so_far is stop
+    assert verdict.reason == "all turns"
 
 
 def test_another_answer_is_not_supported_by_that(judge: Judge) -> None:
