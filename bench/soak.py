@@ -133,7 +133,7 @@ class Soak:
                     requests=len(self.outcomes),
                     pid=self.engine.pid,
                     running=int(rest["requests_running"] + rest["requests_waiting"]),
-                    cells_used=int(rest["cells_used"]),
+                    cells_used=int(rest["cells_used"] + rest["shelved_tokens"]),
                     cells_freed=int(freed),
                     all_cells=int(rest["cells"]),
                     all_cells_served=served is not False and int(rest["cells"]) - 2 <= served == after,

@@ -44,7 +44,7 @@ class Calm:
     requests: int  # that had ended by then
     pid: int
     running: int  # requests that it still counts as running or waiting
-    cells_used: int  # by its own account
+    cells_used: int  # by its own account, with what waits on the shelf
     cells_freed: int  # by dropping all that was cached
     all_cells: int
     all_cells_served: bool  # then a request for nearly all cells was answered, and they were in the account

@@ -9,7 +9,7 @@ from rlm_local.cards import Card, EngineKind
 from rlm_local.cli.transfer import size_text
 from rlm_local.config import kv_tokens
 from rlm_local.engine.llama.gguf import TemplateSource, model_header
-from rlm_local.engine.memory import Footprint, available_bytes, cells_for, footprint
+from rlm_local.engine.memory import Footprint, available_bytes, cells_for, footprint, shelf_for
 from rlm_local.errors import ConfigError, EngineRefused
 from rlm_local.runtime import default_window_tokens
 from rlm_local.store import Store
@@ -32,7 +32,8 @@ class Needs:
         return (
             f"{size_text(need.total_bytes)} of {size_text(self.available_bytes)} available: "
             f"{size_text(need.weights_bytes)} of weights, {size_text(need.cells_bytes)} for {need.cells:,} cells "
-            f"of {need.cell_bytes:,} bytes, up to {size_text(buffers)} of buffers"
+            f"of {need.cell_bytes:,} bytes, up to {size_text(need.shelf_bytes)} for prefixes that wait beside them, "
+            f"up to {size_text(buffers)} of buffers"
         )
 
     def lines(self) -> list[str]:
@@ -59,6 +60,7 @@ class Needs:
             "cells": need.cells,
             "cell_bytes": need.cell_bytes,
             "cells_bytes": need.cells_bytes,
+            "shelf_bytes": need.shelf_bytes,
             "weights_bytes": need.weights_bytes,
             "states_bytes": need.states_bytes,
             "buffers_bytes": need.buffers_bytes,
@@ -83,7 +85,8 @@ def needs_of(card: Card, store: Store) -> Needs:
     except ConfigError as error:
         cells, refused, hint = asked or window, str(error), error.hint
     growth = _growth(header.template)
-    return Needs(footprint(header.shape, cells), window, room, refused, hint, growth)
+    needed = footprint(header.shape, cells, shelf=shelf_for(header.shape, cells, room))
+    return Needs(needed, window, room, refused, hint, growth)
 
 
 def _growth(source: TemplateSource | None) -> str | None:

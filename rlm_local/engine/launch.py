@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.llama.gguf import model_shape
-from rlm_local.engine.memory import available_bytes, cells_for
+from rlm_local.engine.memory import available_bytes, cells_for, shelf_for
 from rlm_local.engine.process import quiet_environment
 from rlm_local.engine.supervised import Running, SupervisedEngine
 
@@ -30,6 +30,7 @@ class Launch:
     model: str  # the name that requests use
     window_tokens: int  # prompt and reply of one request
     cells: int  # tokens that stay in memory, all prefixes together
+    shelf: int  # tokens that are kept beside them, of prefixes that wait
     threads: int
     runtime_dir: Path  # the socket's private folder is made here
     log: Path | None  # the process's own words are appended to it
@@ -39,6 +40,7 @@ class Launch:
         command = [sys.executable, "-P", "-m", "rlm_local.engine.llama.service"]
         command += ["--weights", str(self.weights), "--model", self.model, "--socket", str(socket)]
         command += ["--ctx", str(self.window_tokens), "--cells", str(self.cells), "--threads", str(self.threads)]
+        command += ["--shelf", str(self.shelf)]
         return [*command, "--lifeline-fd", str(lifeline_fd)]
 
     @property
@@ -112,11 +114,13 @@ def plan(
 ) -> Launch:
     """Return how to start the engine on this machine. Raises what launch_llama raises before it starts anything."""
     shape, room = model_shape(weights), available_bytes()
+    cells = cells_for(shape, model, window_tokens=window_tokens, kv_tokens=kv_tokens, available_bytes=room)
     return Launch(
         weights=weights.resolve(),
         model=model,
         window_tokens=window_tokens,
-        cells=cells_for(shape, model, window_tokens=window_tokens, kv_tokens=kv_tokens, available_bytes=room),
+        cells=cells,
+        shelf=shelf_for(shape, cells, room),
         threads=threads or len(os.sched_getaffinity(0)),
         runtime_dir=runtime_dir,
         log=log,

@@ -24,19 +24,37 @@ class Footprint:
     cells: int
     states_bytes: int  # of layers with recurrent state, all sequences; 0 for most models
     buffers_bytes: int = BUFFERS_BYTES
+    shelf: int = 0  # tokens of prefixes that no cell holds any more
 
     @property
     def cells_bytes(self) -> int:
         return self.cells * self.cell_bytes
 
     @property
+    def shelf_bytes(self) -> int:
+        return self.shelf * self.cell_bytes
+
+    @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.cells_bytes + self.states_bytes + self.buffers_bytes
+        return self.weights_bytes + self.cells_bytes + self.shelf_bytes + self.states_bytes + self.buffers_bytes
 
 
-def footprint(shape: ModelShape, cells: int) -> Footprint:
-    """Return what an engine takes that keeps `cells` tokens."""
-    return Footprint(shape.weights_bytes, shape.kv_bytes_per_token, cells, shape.state_bytes * STATES)
+def footprint(shape: ModelShape, cells: int, *, shelf: int = 0) -> Footprint:
+    """Return what an engine takes that keeps `cells` tokens, and so many others on a shelf."""
+    states_bytes = shape.state_bytes * STATES
+    return Footprint(shape.weights_bytes, shape.kv_bytes_per_token, cells, states_bytes, shelf=shelf)
+
+
+def shelf_for(shape: ModelShape, cells: int, available_bytes: int) -> int:
+    """Return how many tokens to keep on a shelf beside `cells`: as many again, but half of what is left stays free.
+
+    None for a model with states, whose prefixes are not kept.
+    """
+    needed = footprint(shape, cells)
+    left = max(0, available_bytes - needed.total_bytes)
+    if shape.state_bytes or not shape.kv_bytes_per_token:
+        return 0
+    return min(cells, left // 2 // shape.kv_bytes_per_token)
 
 
 def cells_for(

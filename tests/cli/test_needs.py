@@ -75,10 +75,11 @@ def test_show_tells_a_cell_the_cells_and_what_is_available(
         "cells": 2 * 8192,
         "cell_bytes": cell,
         "cells_bytes": 2 * 8192 * cell,
+        "shelf_bytes": 2 * 8192 * cell,
         "weights_bytes": size,
         "states_bytes": 0,
         "buffers_bytes": BUFFERS_BYTES,
-        "total_bytes": 2 * 8192 * cell + size + BUFFERS_BYTES,
+        "total_bytes": 4 * 8192 * cell + size + BUFFERS_BYTES,
         "fits": True,
         "template_breaks_growth": "",
     }

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rlm_local.engine.llama.compute import Part
+from rlm_local.engine.llama.compute import Part, Saved
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
-from rlm_local.engine.llama.prefix_tree import Node, PrefixTree
+from rlm_local.engine.llama.prefix_tree import PrefixTree
 from rlm_local.engine.llama.reply import Generated
 from rlm_local.engine.llama.request import Job, Request
 from rlm_local.engine.llama.sampler import Settings
 from rlm_local.engine.llama.scheduler import Scheduler
+from rlm_local.engine.llama.shelf import Node
 
 VOCAB = 32
 
@@ -33,20 +34,34 @@ class ListMemory:
         self.computed = 0
         self.calls: list[int] = []  # parts of each computation
         self.before = lambda: None  # called within each computation
+        self.may_restore = lambda: True
+        self.restored = 0
 
     def used(self) -> int:
         return len({id(cell) for held in self.sequences.values() for cell in held})
 
     def share(self, source: int, target: int, start: int, end: int) -> None:
         held = self.sequences.setdefault(target, [])
-        after = held[start:] if start else []
+        after = held[start:]  # of a merge, which has cut out the tokens that now come from another
         assert len(held) >= start
-        assert start or not held
         self.sequences[target] = held[:start] + self.sequences[source][start:end] + after
 
     def remove(self, sequence: int, start: int, end: int = -1) -> None:
         held = self.sequences.get(sequence, [])
         self.sequences[sequence] = held[:start] + (held[end:] if end >= 0 else [])
+
+    def save(self, sequence: int, start: int, end: int) -> Saved:
+        return np.array([token for token, _ in self.sequences[sequence][start:end]], dtype=np.int32).view(np.uint8)
+
+    def restore(self, sequence: int, start: int, end: int, saved: Saved) -> bool:
+        held, tokens = self.sequences.setdefault(sequence, []), saved.view(np.int32).tolist()
+        assert len(held) == start
+        assert len(tokens) == end - start
+        if self.used() + len(tokens) > self.cells or not self.may_restore():
+            return False
+        self.sequences[sequence] = held + [(token, object()) for token in tokens]
+        self.restored += len(tokens)
+        return True
 
     def obey(self, cancel: Cancel) -> None:
         self.cancel = cancel
@@ -81,10 +96,12 @@ class Letters:
 class Bench:
     """A scheduler on a ListMemory."""
 
-    def __init__(self, *, cells: int = 10**6, sequences: int = 16, reuse: bool = True, running: int = 8) -> None:
+    def __init__(
+        self, *, cells: int = 10**6, sequences: int = 16, reuse: bool = True, running: int = 8, shelf: int = 0
+    ) -> None:
         self.memory = ListMemory(cells)
         self.now = 0.0
-        self.tree = PrefixTree(self.memory, cells=cells, sequences=sequences, reuse=reuse)
+        self.tree = PrefixTree(self.memory, cells=cells, sequences=sequences, reuse=reuse, shelf=shelf)
         scratch = range(sequences, sequences + 4)
         running = min(running, sequences)
         self.scheduler = Scheduler(self.memory, self.tree, running=running, scratch=scratch, clock=lambda: self.now)
@@ -118,3 +135,19 @@ def says(leaf: Node) -> list[int]:
 
 def cached(bench: Bench, prompt: list[int], scope: str = "") -> int:
     return bench.tree.known(scope, prompt)[0]
+
+
+def check_shelf(bench: Bench) -> None:
+    """What lies on the shelf is what the tree says, and no more than it may be."""
+    roots = [*bench.tree._roots.values(), *bench.tree._nodes()]
+    found = [node for root in roots for node in below(root)]
+    assert bench.tree.shelf._nodes.keys() == set(found)
+    assert bench.tree.shelf.tokens == sum(len(node.tokens) for node in found) <= bench.tree.shelf.size
+    assert all(node.saved is not None and not node.children and not node.pins for node in found)
+    assert all(node.sequence < 0 and node.parent is not None and node.start == node.parent.end for node in found)
+
+
+def below(node: Node) -> Iterator[Node]:
+    for child in node.shelved:
+        yield child
+        yield from below(child)

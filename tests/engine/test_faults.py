@@ -149,7 +149,7 @@ class Server:
 
 @asynccontextmanager
 async def serving(weights: Path, runtime: Path) -> AsyncIterator[Server]:
-    process = EngineProcess(Impatient(weights, "toy", 1024, 4096, 1, runtime, None))
+    process = EngineProcess(Impatient(weights, "toy", 1024, 4096, 4096, 1, runtime, None))
     engine: HttpEngine | None = None
     try:
         engine = await process.ready()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from rlm_local.engine.llama.gguf import ModelShape
-from rlm_local.engine.memory import BUFFERS_BYTES, STATES, available_bytes, cells_for, footprint
+from rlm_local.engine.memory import BUFFERS_BYTES, STATES, available_bytes, cells_for, footprint, shelf_for
 from rlm_local.errors import ConfigError
 from rlm_local.jail import cgroup
 
@@ -130,3 +131,11 @@ def test_a_state_is_paid_for_each_sequence_and_needs_no_cells() -> None:
     shape = ModelShape("mamba", 8192, weights_bytes=GIB, kv_bytes_per_token=0, state_bytes=1 << 20)
     assert footprint(shape, 100).total_bytes == GIB + (STATES << 20) + BUFFERS_BYTES
     assert cells_for(shape, "m", window_tokens=4096, available_bytes=2 * GIB) == 8192
+
+
+def test_the_shelf_is_as_large_as_the_cells_where_as_much_again_stays_free() -> None:
+    needed = footprint(SHAPE, 5000)
+    assert shelf_for(SHAPE, 5000, 16 * GIB) == 5000
+    assert shelf_for(SHAPE, 5000, needed.total_bytes + needed.cells_bytes) == 2500
+    assert shelf_for(SHAPE, 5000, 0) == shelf_for(replace(SHAPE, state_bytes=1), 5000, 16 * GIB) == 0
+    assert footprint(SHAPE, 5000, shelf=2500).total_bytes == needed.total_bytes + needed.cells_bytes // 2

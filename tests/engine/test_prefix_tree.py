@@ -6,10 +6,11 @@ import random
 
 import pytest
 
+from rlm_local.engine.llama import prefix_tree
 from rlm_local.engine.llama.reply import Generated
 from rlm_local.engine.llama.request import Request
 from rlm_local.engine.llama.sampler import Settings
-from tests.engine.list_memory import Bench, cached
+from tests.engine.list_memory import Bench, cached, check_shelf
 
 
 def test_an_identical_prompt_computes_one_token() -> None:
@@ -96,11 +97,17 @@ def test_without_reuse_every_prompt_is_computed_anew_and_nothing_stays() -> None
     assert bench.memory.used() == 0
 
 
+@pytest.mark.parametrize("shelf", [0, 60, 2_000])
 @pytest.mark.parametrize("sequences", [1, 2, 16])
 @pytest.mark.parametrize("seed", range(5))
-def test_replies_are_the_same_with_any_company_as_alone(seed: int, sequences: int) -> None:
+def test_replies_are_the_same_with_any_company_as_alone(
+    seed: int, sequences: int, shelf: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefix_tree, "IDLE_CELLS", 30)
+    monkeypatch.setattr(prefix_tree, "_WORTH_TOKENS", 2)
     chance = random.Random(seed)
-    bench = Bench(cells=100, sequences=sequences)
+    bench = Bench(cells=100, sequences=sequences, shelf=shelf)
+    bench.memory.may_restore = lambda: chance.random() < 0.9
     prompts = [[chance.randrange(1, 4) for _ in range(chance.randrange(1, 40))] for _ in range(12)]
     under_way: list[tuple[Request, Generated]] = []
     for _ in range(150):
@@ -114,6 +121,7 @@ def test_replies_are_the_same_with_any_company_as_alone(seed: int, sequences: in
             bench.scheduler.step()
             assert bench.memory.used() <= 100
             assert bench.tree.used == bench.memory.used()
+            check_shelf(bench)
         if chance.random() < 0.3:  # the conversation goes on
             prompts[chance.randrange(len(prompts))] = [*prompt, *(ord(c) - 96 for c in expected.text), 2][:40]
     bench.run()
@@ -124,3 +132,7 @@ def test_replies_are_the_same_with_any_company_as_alone(seed: int, sequences: in
     assert sum(r.result.exception(0) is None for r, _ in under_way) > 100
     assert not bench.tree.pinned()
     bench.check()
+    assert (bench.memory.restored > 0) is (shelf > 0)
+    bench.scheduler.flush(None)
+    check_shelf(bench)
+    assert bench.tree.shelf.tokens == bench.tree.used == 0

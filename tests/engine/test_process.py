@@ -90,7 +90,7 @@ async def test_a_restart_that_fails_is_told_and_tried_again_when_its_cause_may_h
 async def test_what_the_engine_says_is_logged_and_its_warnings_are_kept(tmp_path: Path) -> None:
     log = tmp_path / "engine.log"
     said = "warning: every prompt is computed anew\nwarned of nothing else\n"
-    process = EngineProcess(Saying(tmp_path / said, "m", 1024, 1024, 1, tmp_path / "run", log))
+    process = EngineProcess(Saying(tmp_path / said, "m", 1024, 1024, 0, 1, tmp_path / "run", log))
     try:
         with pytest.raises(EngineUnavailable, match="ended with status 3: warned of nothing else"):
             await process.ready()

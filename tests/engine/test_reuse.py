@@ -56,13 +56,23 @@ async def test_a_root_goes_on_where_it_ended_after_sub_calls_came_between(smollm
     assert second.usage.cached_tokens == first.usage.prompt_tokens + first.usage.completion_tokens - 1
 
 
-async def test_when_the_memory_is_full_the_least_recently_used_prompt_goes(weights, tmp_path: Path) -> None:
+async def test_what_gave_way_comes_back_by_a_copy_and_gives_the_same_reply(weights, tmp_path: Path) -> None:
     file = weights("smollm2-135m")
     async with launch_llama(file, "m", window_tokens=256, runtime_dir=tmp_path, threads=1) as engine:
-        for i in range(6):  # 200 tokens each; the memory has 512
+        texts = [(f"{i} red, {i} green. " * 18, "How many?") for i in range(4)]  # 160 tokens each; the memory has 512
+        replies = [await ask(engine, *text, max_tokens=12) for text in texts]
+        for text, reply in [*zip(texts, replies, strict=True)][1:3]:
+            again = await ask(engine, *text, max_tokens=12)
+            assert (again.usage.cached_tokens, again.text) == (reply.usage.prompt_tokens - 1, reply.text)
+
+
+async def test_when_memory_and_shelf_are_full_the_least_recently_used_prompt_goes(weights, tmp_path: Path) -> None:
+    file = weights("smollm2-135m")
+    async with launch_llama(file, "m", window_tokens=256, runtime_dir=tmp_path, threads=1) as engine:
+        for i in range(9):  # 160 tokens each; the memory has 512, and the shelf as many
             reply = await ask(engine, f"{i} red, {i} green. " * 18, "How many?")
         assert reply.usage.prompt_tokens > 150
-        last = await ask(engine, "5 red, 5 green. " * 18, "How many?")
+        last = await ask(engine, "8 red, 8 green. " * 18, "How many?")
         assert last.usage.cached_tokens == reply.usage.prompt_tokens - 1
         first = await ask(engine, "0 red, 0 green. " * 18, "How many?")
         assert first.usage.cached_tokens < 10  # the template's head alone

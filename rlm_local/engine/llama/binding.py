@@ -17,7 +17,7 @@ from typing import Any
 import llama_cpp.llama_cpp as api
 import numpy as np
 
-from rlm_local.engine.llama.compute import Part
+from rlm_local.engine.llama.compute import Part, Saved
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
 from rlm_local.engine.llama.kernels import reorders_weights
 from rlm_local.engine.llama.sampler import Logits
@@ -34,6 +34,7 @@ _SLICES = [
     r"[^\"'\\`{}\x00-\x1F\x7F]+",
     r"[^`\x00-\x1F\x7F]+",
 ]
+_BYTES = ctypes.POINTER(ctypes.c_uint8)
 _complaints: deque[str] = deque(maxlen=20)
 # Windows in a cache of their own kind, whose full size does not keep every cell (llama_model::create_memory).
 _OWN_WINDOWS = frozenset({"deepseek4", "dflash", "dots3note", "minimax-m3"})
@@ -193,7 +194,10 @@ class Context:
         if model.unshareable:
             sequences = min(sequences, STATES)
         self._twins = model.window > 0 and not model.unshareable
-        self.sequences = sequences // 2 if self._twins else sequences
+        # Twins and states are no plain list of cells, which is what save() copies.
+        self.can_save = not self._twins and not model.unshareable
+        self.sequences = sequences // 2 if self._twins else sequences - self.can_save
+        self._desk = self.sequences  # a sequence for passing use
         params.n_seq_max = sequences
         # A row of logits each, which the default would reserve for every token of a batch. Fewer than the
         # sequences abort the process (GGML_ASSERT in graph_reserve).
@@ -262,6 +266,28 @@ class Context:
         for number in (sequence, sequence + self.sequences) if self._twins else (sequence,):
             if not api.llama_memory_seq_rm(self._memory, number, start, end):
                 raise EngineError(f"llama.cpp cannot cut sequence {number} at token {start}")
+
+    def save(self, sequence: int, start: int, end: int) -> Saved:
+        """Return a copy of what the memory holds of the tokens start..end of a sequence. Only where `can_save`."""
+        self.share(sequence, self._desk, start, end)
+        try:
+            saved = np.empty(api.llama_state_seq_get_size(self._handle, self._desk), dtype=np.uint8)
+            data = saved.ctypes.data_as(_BYTES)
+            if api.llama_state_seq_get_data(self._handle, data, saved.nbytes, self._desk) != saved.nbytes:
+                raise EngineError(f"llama.cpp did not copy the tokens {start}..{end} of sequence {sequence}")
+        finally:
+            self.remove(self._desk, 0)
+        return saved
+
+    def restore(self, sequence: int, start: int, end: int, saved: Saved) -> bool:
+        """Put what save() returned at the end of a sequence that holds the tokens before; False without free cells."""
+        data = saved.ctypes.data_as(_BYTES)
+        if api.llama_state_seq_set_data(self._handle, data, saved.nbytes, self._desk) != saved.nbytes:
+            self.remove(self._desk, 0)
+            return False
+        self.share(self._desk, sequence, start, end)
+        self.remove(self._desk, 0)
+        return True
 
     def close(self) -> None:
         api.llama_batch_free(self._batch)

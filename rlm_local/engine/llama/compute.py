@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.sampler import Logits
+
+Saved: TypeAlias = NDArray[np.uint8]
+"""What a memory held of some tokens, outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Memory(Protocol):
 
     def share(self, source: int, target: int, start: int, end: int) -> None: ...
     def remove(self, sequence: int, start: int, end: int = -1) -> None: ...
+    def save(self, sequence: int, start: int, end: int) -> Saved: ...
+    def restore(self, sequence: int, start: int, end: int, saved: Saved) -> bool: ...
 
 
 class Computation(Memory, Protocol):

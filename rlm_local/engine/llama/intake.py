@@ -30,11 +30,11 @@ SCRATCH = 64  # sequence numbers kept for scoring choices: as many places at a t
 class Service:
     """One model, its memory, and the scheduler of requests to it.
 
-    window_tokens: most tokens of one request, prompt and reply together.
+    window_tokens: most tokens of one request, prompt and reply together. shelf: see PrefixTree.
     The context's sequences are prefixes that can be told apart, and a few for passing use.
     """
 
-    def __init__(self, model: Model, context: Context, *, name: str, window_tokens: int) -> None:
+    def __init__(self, model: Model, context: Context, *, name: str, window_tokens: int, shelf: int = 0) -> None:
         if window_tokens > min(model.context_tokens, context.cells):
             raise EngineError(
                 f"a window of {window_tokens} tokens was asked for, but {name} takes {model.context_tokens} "
@@ -54,7 +54,8 @@ class Service:
             sys.stderr.write(f"warning: {name} computes every prompt anew, because {why}\n")
         self._shares = not model.unshareable
         own = context.sequences - (SCRATCH if self._shares else 0)  # nothing is scored where nothing is shared
-        tree = PrefixTree(context, cells=context.cells, sequences=own, reuse=self._shares)
+        shelf = shelf if context.can_save else 0
+        tree = PrefixTree(context, cells=context.cells, sequences=own, reuse=self._shares, shelf=shelf)
         self._scheduler = Scheduler(context, tree, scratch=range(own, context.sequences))
         self._loop = DecodeLoop(self._scheduler)
         # llguidance needs a second for the vocabulary; it runs while the first prompt is computed.
@@ -95,7 +96,7 @@ class Service:
         return self._scheduler.metrics.text()
 
     async def flush(self, scope: str | None) -> int:
-        """Forget what one scope left in memory, or all did; return the cells that this freed."""
+        """Forget what one scope left in memory, or all did; return how many tokens that were."""
         return await asyncio.wrap_future(self._loop.call(lambda: self._scheduler.flush(scope)))
 
     def start(self, job: Job, on_text: Hear | None = None, *, name: str = "") -> Request:

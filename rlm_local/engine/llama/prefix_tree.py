@@ -1,8 +1,9 @@
 """Which tokens are in the model's memory, as a tree of prefixes, and how a new prompt comes to share them.
 
 A node is a run of cells, one per token; a request computes at a tip, which is a leaf. What was computed stays
-until its cells are needed, so a root's conversation outlives the sub-calls that come in between. Exact to the
-token: nothing is rounded to blocks. Every scope has a tree of its own: scopes never share a cell.
+until its cells are needed, so a root's conversation outlives the sub-calls that come in between; with a shelf
+(shelf.py) it outlives that too. Exact to the token: nothing is rounded to blocks. Every scope has a tree of its own:
+scopes never share a cell.
 """
 
 from __future__ import annotations
@@ -14,50 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rlm_local.engine.llama.compute import Memory
+from rlm_local.engine.llama.shelf import Node, Shelf, common, way
+from rlm_local.errors import EngineError
 
-# A conversation that was returned to counts as this many requests younger: one pass over a long document in
-# sub-calls would else push out the root that asked for it.
-_RETURNED_BONUS = 200
-
-
-class Node:
-    """Tokens start..end of every sequence that passes here. Only a leaf has a sequence number of its own."""
-
-    __slots__ = (
-        "asked",
-        "children",
-        "last_used",
-        "parent",
-        "pins",
-        "returned_to",
-        "scope",
-        "sequence",
-        "start",
-        "tokens",
-    )
-
-    def __init__(self, scope: str, parent: Node | None, start: int, tokens: array[int]) -> None:
-        self.scope = scope
-        self.parent = parent
-        self.start = start
-        self.tokens = tokens
-        self.children: list[Node] = []
-        self.sequence = -1
-        self.pins = 0  # requests under way at or below this node
-        self.last_used = 0
-        self.asked = 0  # where the prompt that wrote this node ended; what follows is its reply
-        self.returned_to = False  # a later prompt went on where a reply stood: a conversation
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
-
-    def path(self) -> Iterator[Node]:
-        """This node and all above it that hold tokens, upwards."""
-        node: Node | None = self
-        while node is not None and node.parent is not None:
-            yield node
-            node = node.parent
+IDLE_CELLS = 1024  # that nobody is using may stay in cells, where a shelf can take the others
+# Of a shelved prefix, so many tokens and this share of them must be wanted before it is copied back.
+_WORTH_TOKENS, _WORTH_SHARE = 16, 1 / 32
 
 
 class PrefixTree:
@@ -65,9 +28,11 @@ class PrefixTree:
 
     cells: tokens that the memory holds at most; sequences: leaves that it can tell apart.
     reuse: False for models whose memory cannot be shared; then nothing stays.
+    shelf: tokens that are kept outside of the memory, of what nobody is using or what gives way; 0 where it cannot be
+        copied.
     """
 
-    def __init__(self, memory: Memory, *, cells: int, sequences: int, reuse: bool = True) -> None:
+    def __init__(self, memory: Memory, *, cells: int, sequences: int, reuse: bool = True, shelf: int = 0) -> None:
         self.cells = cells
         self.used = 0
         self._memory = memory
@@ -75,6 +40,7 @@ class PrefixTree:
         self._roots: dict[str, Node] = {}
         self._free = list(range(sequences - 1, -1, -1))
         self._clock = 0
+        self.shelf = Shelf(shelf)
 
     def known(self, scope: str, prompt: Sequence[int]) -> tuple[int, int]:
         """Return how many tokens of `prompt` can be shared, and how many of those could be evicted as yet.
@@ -82,11 +48,17 @@ class PrefixTree:
         At least the last token is computed again, because its logits are wanted.
         """
         node, inside = self._longest(scope, prompt)
+        _, shelved = self._way(scope, prompt)
+        if shelved and shelved[0][0].start < node.start + inside and (branch := shelved[0][0].parent) is not node:
+            # Another branch may be copied back in place of this one: what both have is all that is certain.
+            assert branch is not None
+            node, inside = branch, len(branch.tokens)
         loose = sum(len(n.tokens) for n in node.path() if not n.pins)
         return node.start + inside, loose - (0 if node.pins else len(node.tokens) - inside)
 
     def open(self, scope: str, prompt: Sequence[int]) -> Node:
         """Return a tip that begins where the known prefix of `prompt` ends. Give it to close() in the end."""
+        self._bring_back(scope, prompt)
         node, inside = self._longest(scope, prompt)
         above = self._attach(node, inside)
         tip = Node(scope, above, above.end, array("i"))
@@ -131,22 +103,104 @@ class PrefixTree:
             leaves = [node for node in self._nodes() if not node.pins and not node.children]
             if not leaves:
                 return False
-            leaf = min(leaves, key=lambda n: n.last_used + _RETURNED_BONUS * n.returned_to)
-            if missing >= len(leaf.tokens):
-                self._drop(leaf)
+            leaf = min(leaves, key=lambda n: n.age)
+            if missing >= len(leaf.tokens) or self._fits_shelf(leaf):
+                self._give_up(leaf)
             else:
+                self.shelf.clear(leaf)
                 self._memory.remove(leaf.sequence, leaf.end - missing)
                 del leaf.tokens[-missing:]
                 self.used -= missing
         return True
 
     def flush(self, scope: str | None = None) -> int:
-        """Drop what no request is using, of one scope or of all; return the cells that this freed."""
+        """Drop what no request is using, of one scope or of all; return how many tokens that were."""
         before = self.used
+        roots = self._roots.values() if scope is None else [self._roots[scope]] if scope in self._roots else []
+        shelved = sum(self.shelf.clear(node) for node in (*roots, *self._nodes(scope)))
         while leaves := [n for n in self._nodes(scope) if not n.pins and not n.children]:
             for leaf in leaves:
                 self._drop(leaf)
-        return before - self.used
+        return shelved + before - self.used
+
+    def put_away_idle(self) -> None:
+        """Shelve what nobody is using but for the newest IDLE_CELLS; a conversation too, whose next turn waits.
+
+        For when somebody computes. Where the shelf is smaller than the memory more stays, so that no less is known than
+        without a shelf.
+        """
+        if not self.shelf.size:
+            return
+        idle = self.used - self.pinned()
+        while idle > max(IDLE_CELLS, self.cells - self.shelf.size):
+            leaf = min((n for n in self._nodes() if not n.pins and not n.children), key=lambda n: n.last_used)
+            if not self._fits_shelf(leaf):
+                return
+            idle -= len(leaf.tokens)
+            self._give_up(leaf)
+
+    def _bring_back(self, scope: str, prompt: Sequence[int]) -> None:
+        """Copy what is shelved of a prompt's prefix into the memory again, as far as that pays and there is room."""
+        reach, shelved = self._way(scope, prompt)
+        if not shelved:
+            return
+        there, inside = self._longest(scope, prompt)
+        known = there.start + inside
+        for node, _ in shelved:
+            gain = reach - max(known, node.start)  # by this node and all that follow it
+            is_there = node.saved is not None  # what gave way to the nodes before it may have pushed it out
+            if not is_there or gain < max(_WORTH_TOKENS, len(node.tokens) * _WORTH_SHARE) or not self._restore(node):
+                return
+
+    def _restore(self, node: Node) -> bool:
+        """Copy a shelved node below one that is in the memory; False where there is no room."""
+        above = node.parent
+        assert above is not None
+        loose = sum(len(shared.tokens) for shared in above.path() if not shared.pins)
+        if self.pinned() + loose + len(node.tokens) > self.cells:
+            return False
+        saved = self.shelf.take(node)  # first, so that it is not what is pushed out
+        for shared in above.path():
+            shared.pins += 1  # so that it does not give way to what comes below it
+        try:
+            self.make_room(len(node.tokens))
+            sequence = self._sequence_for(above)
+        finally:
+            for shared in above.path():
+                shared.pins -= 1
+        if not self._memory.restore(sequence, node.start, node.end, saved):
+            self._hand_back(sequence, above)
+            self.shelf.reserve(len(node.tokens))
+            self.shelf.put(node, saved)
+            return False
+        above.children.append(node)
+        node.sequence = sequence
+        self.used += len(node.tokens)
+        return True
+
+    def _fits_shelf(self, leaf: Node) -> bool:
+        return len(leaf.tokens) <= self.shelf.size
+
+    def _give_up(self, leaf: Node) -> None:
+        """Free the cells of a leaf, whose tokens stay on the shelf where there is one that has room for them."""
+        if not self._fits_shelf(leaf):
+            self._drop(leaf)
+            return
+        self.shelf.reserve(len(leaf.tokens))
+        try:
+            saved = self._memory.save(leaf.sequence, leaf.start, leaf.end)
+        except (EngineError, MemoryError):
+            self._drop(leaf)  # it is computed again if it is wanted; whoever waits for its cells is not to suffer
+            return
+        self._take_out(leaf)
+        self.shelf.put(leaf, saved)
+
+    def _way(self, scope: str, prompt: Sequence[int]) -> tuple[int, tuple[tuple[Node, int], ...]]:
+        """Return what shelf.way() does for a prompt; nothing where nothing is shelved."""
+        root = self._roots.get(scope)
+        if root is None or not self.shelf.tokens:
+            return 0, ()
+        return way(root, np.asarray(prompt[:-1], dtype=np.int32))
 
     def _longest(self, scope: str, prompt: Sequence[int]) -> tuple[Node, int]:
         """Return the node in which the longest known prefix of prompt[:-1] ends, and how far inside it."""
@@ -180,13 +234,16 @@ class PrefixTree:
         if 0 < above.asked <= above.end:
             for rest in [n for n in above.children if not n.pins and not n.children and n.asked == above.asked]:
                 self._drop(rest)
+            for rest in [n for n in above.shelved if n.asked == above.asked]:
+                self.shelf.clear(rest)
+                self.shelf.take(rest)
 
     def _sequence_for(self, above: Node) -> int:
         """Return a sequence number that holds the tokens up to the end of `above`."""
         while above.sequence < 0 and not self._free:
             # Numbers are short, not cells: give up the leaf that costs least to compute again.
             leaves = [node for node in self._nodes() if not node.pins and not node.children]
-            self._drop(min(leaves, key=lambda n: (len(n.tokens), n.last_used)))
+            self._give_up(min(leaves, key=lambda n: (len(n.tokens), n.last_used)))
         if above.sequence >= 0:  # it was a leaf, whose number nobody else needs
             sequence, above.sequence = above.sequence, -1
             return sequence
@@ -200,7 +257,7 @@ class PrefixTree:
         while tip.tokens:
             mine = np.frombuffer(tip.tokens, dtype=np.int32).copy()
             assert tip.parent is not None
-            twins = [(_common(n.tokens, mine), n) for n in tip.parent.children if n is not tip]
+            twins = [(common(n.tokens, mine), n) for n in tip.parent.children if n is not tip]
             size, twin = max(twins, key=lambda pair: pair[0], default=(0, tip))
             if not size:
                 return
@@ -219,16 +276,25 @@ class PrefixTree:
             tip.parent, tip.start, tip.tokens = above, above.end, tip.tokens[size:]
 
     def _drop(self, leaf: Node) -> None:
+        self.shelf.clear(leaf)
+        self._take_out(leaf)
+
+    def _take_out(self, leaf: Node) -> None:
         above = leaf.parent
         assert above is not None  # roots are never dropped
         above.children.remove(leaf)
         self.used -= len(leaf.tokens)
+        self._hand_back(leaf.sequence, above)
+        leaf.sequence = -1
+
+    def _hand_back(self, sequence: int, above: Node) -> None:
+        """Let a sequence end with `above`, or free its number where that has another."""
         if above.parent is not None and not above.children:
-            self._memory.remove(leaf.sequence, leaf.start)
-            above.sequence = leaf.sequence
+            self._memory.remove(sequence, above.end)
+            above.sequence = sequence
             return
-        self._memory.remove(leaf.sequence, 0)
-        self._free.append(leaf.sequence)
+        self._memory.remove(sequence, 0)
+        self._free.append(sequence)
 
     def _nodes(self, scope: str | None = None) -> Iterator[Node]:
         roots = self._roots.values() if scope is None else [self._roots[scope]] if scope in self._roots else []
@@ -242,7 +308,7 @@ class PrefixTree:
 def _deepest(node: Node, wanted: NDArray[np.int32]) -> tuple[Node, int]:
     best = (node, len(node.tokens))
     for child in node.children:
-        size = _common(child.tokens, wanted)
+        size = common(child.tokens, wanted)
         if not size:
             continue
         whole = size == len(child.tokens)
@@ -256,11 +322,3 @@ def _some_leaf(node: Node) -> Node:
     while node.children:
         node = node.children[0]
     return node
-
-
-def _common(tokens: array[int], wanted: NDArray[np.int32]) -> int:
-    size = min(len(tokens), len(wanted))
-    if not size or tokens[0] != wanted[0]:
-        return 0
-    differs = np.flatnonzero(np.frombuffer(tokens, dtype=np.int32)[:size] != wanted[:size])
-    return int(differs[0]) if len(differs) else size

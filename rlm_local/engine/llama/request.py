@@ -15,7 +15,6 @@ from rlm_local.engine.llama.closing import Closer
 from rlm_local.engine.llama.compute import Vocabulary
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.mask import Mask
-from rlm_local.engine.llama.prefix_tree import Node
 from rlm_local.engine.llama.reply import (
     NOTHING_CLOSED,
     ChoiceProbability,
@@ -26,6 +25,7 @@ from rlm_local.engine.llama.reply import (
     token_logprob,
 )
 from rlm_local.engine.llama.sampler import Logits, Sampler, Settings
+from rlm_local.engine.llama.shelf import Node
 from rlm_local.engine.llama.stopwatch import TimedMask
 from rlm_local.types import ReplyStop, Usage
 

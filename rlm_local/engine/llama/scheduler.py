@@ -78,13 +78,20 @@ class Scheduler:
         """Do one round of work; False when nothing is left to do."""
         self._leave()
         self._admit()
+        if self._running:
+            self._tree.put_away_idle()
         self._write()
         self._read()
-        self.metrics.state(waiting=len(self._waiting), running=len(self._running), cells=self._tree.used)
+        self.metrics.state(
+            waiting=len(self._waiting),
+            running=len(self._running),
+            cells=self._tree.used,
+            shelved=self._tree.shelf.tokens,
+        )
         return bool(self._waiting or self._running)
 
     def flush(self, scope: str | None) -> int:
-        """Forget a scope, or all, but for what requests under way hold; return the cells that this freed."""
+        """Forget a scope, or all, but for what requests under way hold; return how many tokens that were."""
         return self._tree.flush(scope)
 
     def fail_all(self, error: Exception) -> None:
@@ -111,8 +118,8 @@ class Scheduler:
             reserved = sum(r.outstanding for r in self._running)
             if self._tree.pinned() + loose + reserved + job.reach - known > self._tree.cells:
                 return  # nobody overtakes for being small, or the large would never run
-            self._waiting.remove(request)
             request.admit(self._tree.open(job.scope, job.prompt))
+            self._waiting.remove(request)
             self._running.append(request)
             self.metrics.admitted(len(job.prompt), request.cached, waited_s=self._clock() - request.arrived)
 

@@ -1,7 +1,8 @@
 """The CPU engine as a process: OpenAI's API for one model on a unix socket.
 
     python -m rlm_local.engine.llama.service --weights FILE --model NAME --socket PATH --ctx N --cells N
-                                             --threads N [--stalled-s S] [--lifeline-fd N]
+                                             --threads N [--shelf N] [--stalled-s S]
+                                             [--lifeline-fd N]
 
 It ends on SIGTERM, and at once when the other end of the lifeline closes, however its parent died.
 """
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         model = Model(args.weights)
         context = Context(model, cells=args.cells, sequences=SEQUENCES, threads=args.threads)
-        service = Service(model, context, name=args.model, window_tokens=args.ctx)
+        service = Service(model, context, name=args.model, window_tokens=args.ctx, shelf=args.shelf)
     except EngineError as error:
         sys.stderr.write(f"{error}\n")
         return 1
@@ -103,6 +104,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--ctx", type=int, required=True, help="tokens of one request, prompt and reply")
     parser.add_argument("--cells", type=int, required=True, help="tokens kept in memory, all prefixes together")
     parser.add_argument("--threads", type=int, required=True, help="threads of one computation")
+    parser.add_argument("--shelf", type=int, default=0, help="beside the cells, for prefixes that wait")
     parser.add_argument("--stalled-s", type=float, default=60, help="a stream that is not read for so long is ended")
     parser.add_argument("--lifeline-fd", type=int, help="read end of a pipe that our parent holds open")
     return parser
