@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench.engine.equal import EQUAL
 from bench.engine.fairness import FAIRNESS
+from bench.engine.full import FULL
 from bench.engine.measurement import Bench, Measurement
 from bench.engine.overhead import OVERHEAD
 from bench.engine.report import write_report
@@ -25,7 +26,7 @@ from rlm_local.store import Store
 from tools.peers import found_peers
 
 MEASUREMENTS: dict[str, Measurement] = {
-    each.name: each for each in (FAN_OUT, TRACE, CLASSIFY, REUSE, EQUAL, FAIRNESS, OVERHEAD)
+    each.name: each for each in (FAN_OUT, TRACE, CLASSIFY, REUSE, EQUAL, FAIRNESS, FULL, OVERHEAD)
 }
 
 
