@@ -33,7 +33,8 @@ def answered(install: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
 
 def test_json_is_one_object_with_the_documented_keys(answered: tuple[Any, Any]) -> None:
     answer = answered[1].answer
-    assert list(answer) == ["answer", "stop", "confirmed", "reason", "route", "coverage", "citations", "usage", "trace"]
+    judged = ["answer", "stop", "confirmed", "reason"]
+    assert list(answer) == [*judged, "route", "coverage", "citations", "unfound", "usage", "trace"]
     assert list(answer["usage"]) == [
         "prompt_tokens",
         "cached_tokens",
