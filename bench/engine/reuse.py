@@ -30,7 +30,7 @@ class Workload:
     """Prompts in order; cells: of the engine's memory, None for as many as the product takes."""
 
     prompts: Callable[[Bench], list[str]]
-    target: float  # of the ideal with these cells
+    target: float  # of the ideal that keeps as many tokens
     at_once: bool = False
     kept: int | None = None  # tokens, in cells and on the shelf; by default as many as the product would keep
 
@@ -88,7 +88,7 @@ def zipf(bench: Bench) -> list[str]:
 
 
 def _groups(bench: Bench) -> list[str]:
-    """Return the groups' prefixes, which share a head; one request of each takes twice the cells."""
+    """Return the groups' prefixes, which share a head; one request of each takes twice the tokens that are kept."""
     texts = Texts(bench.tokenizer, "groups")
     head = texts.some(SHARED)
     return [head + texts.some(GROUP) for _ in range(2 * EVICTION_KEPT // (SHARED + GROUP + OWN))]

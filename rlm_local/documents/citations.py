@@ -66,7 +66,6 @@ def cite(
     """Return up to `limit` passages that an answer rests on, the best first; () when nothing fits.
 
     sources: what the answer itself names, which comes first, in its order; `limit` is raised to their number.
-
     value: the answer. Of a list or dict each element is cited once, in order, a dict's keys helping like a question.
     spans: what search() printed, in the order of printing. One that does not fit its document is passed over.
     readings: prompts of sub-calls and printed text, oldest first; the newest 2 M characters are looked at.

@@ -47,8 +47,9 @@ class PrefixTree:
 
         At least the last token is computed again, because its logits are wanted.
         """
-        node, inside = self._longest(scope, prompt)
-        _, shelved = self._way(scope, prompt)
+        root, wanted = self._root(scope), _shareable(prompt)
+        node, inside = self._longest(root, wanted)
+        _, shelved = self._way(root, wanted)
         if shelved and shelved[0][0].start < node.start + inside and (branch := shelved[0][0].parent) is not node:
             # Another branch may be copied back in place of this one: what both have is all that is certain.
             assert branch is not None
@@ -58,8 +59,9 @@ class PrefixTree:
 
     def open(self, scope: str, prompt: Sequence[int]) -> Node:
         """Return a tip that begins where the known prefix of `prompt` ends. Give it to close() in the end."""
-        self._bring_back(scope, prompt)
-        node, inside = self._longest(scope, prompt)
+        root, wanted = self._root(scope), _shareable(prompt)
+        self._bring_back(root, wanted)
+        node, inside = self._longest(root, wanted)
         above = self._attach(node, inside)
         tip = Node(scope, above, above.end, array("i"))
         tip.asked = len(prompt)
@@ -100,7 +102,7 @@ class PrefixTree:
         False when all that is left is in use.
         """
         while (missing := count - (self.cells - self.used)) > 0:
-            leaves = [node for node in self._nodes() if not node.pins and not node.children]
+            leaves = self._loose_leaves()
             if not leaves:
                 return False
             leaf = min(leaves, key=lambda n: n.age)
@@ -116,9 +118,8 @@ class PrefixTree:
     def flush(self, scope: str | None = None) -> int:
         """Drop what no request is using, of one scope or of all; return how many tokens that were."""
         before = self.used
-        roots = self._roots.values() if scope is None else [self._roots[scope]] if scope in self._roots else []
-        shelved = sum(self.shelf.clear(node) for node in (*roots, *self._nodes(scope)))
-        while leaves := [n for n in self._nodes(scope) if not n.pins and not n.children]:
+        shelved = sum(self.shelf.clear(node) for node in (*self._roots_of(scope), *self._nodes(scope)))
+        while leaves := self._loose_leaves(scope):
             for leaf in leaves:
                 self._drop(leaf)
         return shelved + before - self.used
@@ -133,18 +134,18 @@ class PrefixTree:
             return
         idle = self.used - self.pinned()
         while idle > max(IDLE_CELLS, self.cells - self.shelf.size):
-            leaf = min((n for n in self._nodes() if not n.pins and not n.children), key=lambda n: n.last_used)
+            leaf = min(self._loose_leaves(), key=lambda n: n.last_used)
             if not self._fits_shelf(leaf):
                 return
             idle -= len(leaf.tokens)
             self._give_up(leaf)
 
-    def _bring_back(self, scope: str, prompt: Sequence[int]) -> None:
+    def _bring_back(self, root: Node, wanted: NDArray[np.int32]) -> None:
         """Copy what is shelved of a prompt's prefix into the memory again, as far as that pays and there is room."""
-        reach, shelved = self._way(scope, prompt)
+        reach, shelved = self._way(root, wanted)
         if not shelved:
             return
-        there, inside = self._longest(scope, prompt)
+        there, inside = self._longest(root, wanted)
         known = there.start + inside
         for node, _ in shelved:
             gain = reach - max(known, node.start)  # by this node and all that follow it
@@ -195,19 +196,13 @@ class PrefixTree:
         self._take_out(leaf)
         self.shelf.put(leaf, saved)
 
-    def _way(self, scope: str, prompt: Sequence[int]) -> tuple[int, tuple[tuple[Node, int], ...]]:
-        """Return what shelf.way() does for a prompt; nothing where nothing is shelved."""
-        root = self._roots.get(scope)
-        if root is None or not self.shelf.tokens:
-            return 0, ()
-        return way(root, np.asarray(prompt[:-1], dtype=np.int32))
+    def _way(self, root: Node, wanted: NDArray[np.int32]) -> tuple[int, tuple[tuple[Node, int], ...]]:
+        """Return what shelf.way() does; nothing where nothing is shelved."""
+        return way(root, wanted) if self.shelf.tokens else (0, ())
 
-    def _longest(self, scope: str, prompt: Sequence[int]) -> tuple[Node, int]:
-        """Return the node in which the longest known prefix of prompt[:-1] ends, and how far inside it."""
-        root = self._roots.setdefault(scope, Node(scope, None, 0, array("i")))
-        if not self.reuse:
-            return root, 0
-        return _deepest(root, np.asarray(prompt[:-1], dtype=np.int32))
+    def _longest(self, root: Node, wanted: NDArray[np.int32]) -> tuple[Node, int]:
+        """Return the node in which the longest prefix that is in the memory ends, and how far inside it."""
+        return _deepest(root, wanted) if self.reuse else (root, 0)
 
     def _attach(self, node: Node, inside: int) -> Node:
         """Return a node that ends `inside` tokens into `node` and under which a new tip can hang."""
@@ -242,8 +237,7 @@ class PrefixTree:
         """Return a sequence number that holds the tokens up to the end of `above`."""
         while above.sequence < 0 and not self._free:
             # Numbers are short, not cells: give up the leaf that costs least to compute again.
-            leaves = [node for node in self._nodes() if not node.pins and not node.children]
-            self._give_up(min(leaves, key=lambda n: (len(n.tokens), n.last_used)))
+            self._give_up(min(self._loose_leaves(), key=lambda n: (len(n.tokens), n.last_used)))
         if above.sequence >= 0:  # it was a leaf, whose number nobody else needs
             sequence, above.sequence = above.sequence, -1
             return sequence
@@ -296,13 +290,28 @@ class PrefixTree:
         self._memory.remove(sequence, 0)
         self._free.append(sequence)
 
+    def _root(self, scope: str) -> Node:
+        return self._roots.setdefault(scope, Node(scope, None, 0, array("i")))
+
+    def _roots_of(self, scope: str | None) -> list[Node]:
+        """Return the root of one scope, if there is any, or of all."""
+        return [root for name, root in self._roots.items() if scope in (None, name)]
+
+    def _loose_leaves(self, scope: str | None = None) -> list[Node]:
+        """Return the leaves that no request is using."""
+        return [node for node in self._nodes(scope) if not node.pins and not node.children]
+
     def _nodes(self, scope: str | None = None) -> Iterator[Node]:
-        roots = self._roots.values() if scope is None else [self._roots[scope]] if scope in self._roots else []
-        pending = [node for root in roots for node in root.children]
+        pending = [node for root in self._roots_of(scope) for node in root.children]
         while pending:
             node = pending.pop()
             yield node
             pending.extend(node.children)
+
+
+def _shareable(prompt: Sequence[int]) -> NDArray[np.int32]:
+    """Return what of a prompt can come from memory: all but its last token, whose logits are wanted."""
+    return np.asarray(prompt[:-1], dtype=np.int32)
 
 
 def _deepest(node: Node, wanted: NDArray[np.int32]) -> tuple[Node, int]:
