@@ -18,12 +18,13 @@ def sources_of(corpus: Corpus, given: object) -> list[Json]:
     """Return [document, start, end] for each source that stands in a document, else its words.
 
     given: a passage, a document, a quote, or a list of these. A quote may differ from its document in white space, and
-    stand in quotation marks. Raises ValueError for more than MOST of them.
+    stand in quotation marks. An empty document says nothing, and is passed over.
+    Raises ValueError for more than MOST of them.
     """
-    parts = list(given) if isinstance(given, list | tuple | set | frozenset) else [] if given is None else [given]
+    parts = list(given) if isinstance(given, list | tuple | set | frozenset) else [given]
     if len(parts) > MOST:
         raise ValueError(f"FINAL(sources=...) names {len(parts)} passages, but at most {MOST}; name the telling ones")
-    return [_source(corpus, part) for part in parts]
+    return [_source(corpus, part) for part in parts if not (isinstance(part, Document) and not len(part))]
 
 
 def _source(corpus: Corpus, part: object) -> Json:

@@ -18,7 +18,9 @@ pytestmark = pytest.mark.jail
 QUESTION = "What is the fee?"
 LIMITS = Limits()
 RULES = "The archive closes at noon. The fee for a room is 30 euros. The fee for a table is 12 euros."
-CORPUS = join([Document("letter.txt", "Thank you for the 30 euros."), Document("rules.txt", RULES)])
+CORPUS = join(
+    [Document("letter.txt", "Thank you for the 30 euros."), Document("rules.txt", RULES), Document("empty.txt", "")]
+)
 LOOK = "found = search('fee for a room', chars=40)"
 
 
@@ -42,6 +44,12 @@ async def test_the_passage_that_it_names_is_its_first_citation(nsjail: None, sou
     assert (answer.confirmed, answer.unfound) == (True, ())
     assert answer.citations[0].document == "rules.txt"
     assert "The fee for a room is 30 euros." in answer.citations[0].quote
+
+
+async def test_documents_may_be_named_whole_and_an_empty_one_says_nothing(nsjail: None) -> None:
+    answer, _ = await ask(LOOK, "FINAL('30 euros', sources=documents)")
+    assert (answer.confirmed, answer.unfound) == (True, ())
+    assert [citation.document for citation in answer.citations[:2]] == ["letter.txt", "rules.txt"]
 
 
 async def test_an_invented_quote_is_sent_back_and_the_mended_answer_is_confirmed(nsjail: None) -> None:
