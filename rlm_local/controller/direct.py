@@ -8,7 +8,8 @@ from rlm_local.calls.caller import MESSAGE_TOKENS, TEMPLATE_TOKENS, UnreadableEr
 from rlm_local.calls.form import ReplyForm
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.clock import Clock
-from rlm_local.controller.finish import is_denial, is_empty, is_supported, why
+from rlm_local.controller.denial import is_denial
+from rlm_local.controller.finish import is_empty, is_supported, why
 from rlm_local.controller.past import Past
 from rlm_local.controller.record import Record
 from rlm_local.controller.remember import Asker, Memory

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
+from rlm_local.controller.denial import is_denial
 from rlm_local.limits import Limits
 from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
 _HEADLINE = re.compile(r"([\d,]+ match(es)?|no (exact )?match) for ")
-_DENIAL = re.compile(
-    r"\W*(?:(?:it|this|that|the answer) is )?"
-    r"not (?:in|found|stated|said|told|given|mentioned|specified|named|known)\b.*",
-    re.IGNORECASE | re.DOTALL,
-)
-DENIAL_CHARS = 120  # a longer text that begins so has something else to say
-_ECHO_WORDS, _ECHO_SHARE = 8, 0.9
+ECHO_WORDS, _ECHO_SHARE = 8, 0.9  # fewer words than that may be anybody's
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
 
@@ -40,17 +34,6 @@ def _stands(word: str, seen: str) -> bool:
     return re.search(rf"(?<!\d)(?<!\d\.){re.escape(word)}(?!\d|\.\d)", seen) is not None
 
 
-def is_denial(value: JsonValue) -> bool:
-    """Say whether an answer is that the documents do not tell: nothing that they say can support it."""
-    return isinstance(value, str) and len(value) <= DENIAL_CHARS and _DENIAL.fullmatch(value) is not None
-
-
-def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
-    """Say whether a sub-model that was asked has answered that what it read does not tell."""
-    results = [turn.result for turn in turns if turn.result is not None]
-    return any(is_denial(call.answer) for result in results for call in result.subcalls)
-
-
 def is_empty(value: JsonValue) -> bool:
     """Say whether a final holds no answer. An empty list may well be one."""
     return value is None or (isinstance(value, str) and not value.strip())
@@ -63,9 +46,18 @@ def is_echo(value: JsonValue, told: str) -> bool:
     """
     if is_denial(value):
         return False
-    words = re.findall(r"\w+", value.casefold()) if isinstance(value, str) else []
-    known = frozenset(re.findall(r"\w+", told.casefold()))
-    return len(words) >= _ECHO_WORDS and sum(word in known for word in words) >= _ECHO_SHARE * len(words)
+    words, known = _words(value), frozenset(_words(told))
+    return len(words) >= ECHO_WORDS and sum(word in known for word in words) >= _ECHO_SHARE * len(words)
+
+
+def is_quoted(value: JsonValue, told: str) -> bool:
+    """Say whether an answer stands word by word in what was told."""
+    words = _words(value)
+    return len(words) >= ECHO_WORDS and f" {' '.join(words)} " in f" {' '.join(_words(told))} "
+
+
+def _words(value: JsonValue) -> list[str]:
+    return re.findall(r"\w+", value.casefold()) if isinstance(value, str) else []
 
 
 def printed_by(result: CellResult, question: str) -> str:

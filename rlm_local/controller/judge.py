@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from rlm_local.controller.finish import has_looked_in_vain, is_denial, is_echo, is_empty, is_supported
+from rlm_local.controller.denial import has_looked_in_vain, is_denial
+from rlm_local.controller.finish import is_echo, is_empty, is_quoted, is_supported
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
+
+
+SENT_TO_LOOK = 2  # times that an answer which rests on nothing is answered with a turn of code only
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +21,7 @@ class Verdict:
     """What a turn came to. Without `value_given` the run goes on, and `note` tells the model why."""
 
     note: str = ""
+    look_first: bool = False  # the next turn may only be a block: there was nothing an answer could rest on
     value_given: bool = False
     value: JsonValue = None
     stop: StopReason = StopReason.FINAL
@@ -36,6 +41,8 @@ class Judge:
         self.held: JsonValue = None
         self.stuck = False
         self._rejected = False
+        self._sent_to_look = 0
+        self._worked = "\n".join(message.content for message in profile.worked)
         # What stands below most outputs; other notes hold the model's own words, which it may well say again.
         self._told = "\n".join((profile.raised, profile.repeated, profile.circle, profile.last))
 
@@ -78,11 +85,23 @@ class Judge:
             or is_supported(final.value, "\n".join(printed))
             or (is_denial(final.value) and has_looked_in_vain(turns))
         )
-        if not supported and self.held != final.value and not self.stuck:
-            self.held = final.value
-            return Verdict(fill(self._profile.unsupported, value=_short(final.value)))
+        if not supported and not self.stuck:
+            has_nothing = is_denial(final.value) or is_quoted(final.value, self._worked)
+            if has_nothing and self._sent_to_look < SENT_TO_LOOK:
+                self._sent_to_look += 1
+                self.held = final.value
+                return Verdict(self._lookup(final.value), look_first=True)
+            if self.held != final.value:
+                self.held = final.value
+                return Verdict(self._lookup(final.value))
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
+
+    def _lookup(self, value: JsonValue) -> str:
+        """Return what is told of an answer that nothing supports."""
+        if is_denial(value):
+            return self._profile.denied
+        return fill(self._profile.unsupported, value=_short(value))
 
     def reject(self, value: JsonValue, complaint: str) -> Verdict:
         """Judge an answer that the caller's own check, or ours of its sources, does not take: it may be mended once."""

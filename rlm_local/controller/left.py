@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from rlm_local.controller.budget import Budget
 from rlm_local.controller.judge import fill
+from rlm_local.grammar import TurnState
 from rlm_local.prompts import Profile
 
 LOW = 0.25  # share of a limit below which its rest is told by name
 
 
-def told_left(profile: Profile, budget: Budget, elapsed_s: float) -> str:
-    """Return the note of an ordinary turn, with what is running low; turns are in it anyway."""
+def told_left(profile: Profile, state: TurnState, budget: Budget, elapsed_s: float) -> str:
+    """Return what the coming turn may be, with what is running low; turns are in it anyway."""
+    if state is TurnState.LAST:
+        return profile.last
     limits, left = budget.limits, budget.left_for_calls()
     left_s = max(0.0, limits.wall_s - elapsed_s)
     lines = [
         fill(
-            profile.open,
+            profile.look if state is TurnState.FIRST else profile.open,
             turns_left=budget.remaining_turns,
             subcalls_left=f"{max(0, budget.remaining_subcalls):,}",
             tokens_left=f"{left:,}",

@@ -8,7 +8,7 @@ from rlm_local.controller.breaker import Breaker
 from rlm_local.controller.children import Children, may_recurse
 from rlm_local.controller.conversation import Conversation, situate
 from rlm_local.controller.finish import best_so_far, why
-from rlm_local.controller.judge import Judge, fill, final_of
+from rlm_local.controller.judge import Judge, Verdict, fill, final_of
 from rlm_local.controller.left import told_left
 from rlm_local.controller.past import code_of
 from rlm_local.controller.record import CallRecord
@@ -101,7 +101,7 @@ class Node:
             if self._forced_by is StopReason.NO_PROGRESS:  # told twice, and without a grammar nothing makes it answer
                 self._tell(turn, "", spent)
                 return self.unconfirmed(StopReason.NO_PROGRESS)
-            state = await self._observe(turn, verdict.note, spent)
+            state = await self._observe(turn, verdict, spent)
             if state is TurnState.FIRST and self._breaker.trips > 1:  # it may not answer before it has seen anything
                 return self.unconfirmed(StopReason.NO_PROGRESS)
         return self.unconfirmed(stop)
@@ -206,30 +206,30 @@ class Node:
         self._recorder.write(Validated(self._id, turn, complaint))
         return complaint
 
-    async def _observe(self, turn: Turn, note: str, spent: Spent) -> TurnState:
+    async def _observe(self, turn: Turn, verdict: Verdict, spent: Spent) -> TurnState:
         """Tell the model what became of its turn, and return the state of the next one."""
         output = await self._talk.hear(turn)
         cost = max(
             spent.usage.total_tokens / self._limits.max_tokens, spent.subcalls / max(1, self._limits.max_subcalls)
         )
         tripped = self._breaker.see(turn, cost) and not self._judge.stuck  # who is stuck is told that already
-        state = self._next_state()
+        state, note = self._next_state(look_first=verdict.look_first), verdict.note
         if tripped and not self._forced_by:
             note = f"{note}\n{fill(self._profile.circle, why=self._breaker.why)}".strip()
-        what_now = (
-            self._profile.last if state is TurnState.LAST else told_left(self._profile, self._budget, self._elapsed_s)
-        )
+        what_now = told_left(self._profile, state, self._budget, self._elapsed_s)
         if turn.closed_text:
             note = f"{fill(self._profile.closed, closed=turn.closed_text.strip())}\n{note}".strip()
         told = self._talk.say(turn, output, f"{note}\n{what_now}".strip())
         self._tell(turn, told, spent)
         return state
 
-    def _next_state(self) -> TurnState:
+    def _next_state(self, *, look_first: bool) -> TurnState:
         if not any(_has_looked(turn) for turn in self._turns):
             return TurnState.FIRST
         self._forced_by = self._near_limit()
-        return TurnState.LAST if self._forced_by or self._judge.stuck else TurnState.OPEN
+        if self._forced_by or self._judge.stuck:
+            return TurnState.LAST
+        return TurnState.FIRST if look_first else TurnState.OPEN
 
     def _near_limit(self) -> StopReason | None:
         """Return the limit that leaves room for an answer only, or None."""

@@ -19,7 +19,7 @@ LINE_TOKENS = 100  # of a line of prose at its longest: 400 characters at 4 a to
 
 
 class TurnState(StrEnum):
-    FIRST = "first"  # nothing was executed yet, so there is nothing an answer could rest on: code only
+    FIRST = "first"  # something must be looked at first, for an answer to rest on: code only
     OPEN = "open"  # code, or an answer
     LAST = "last"  # the turns, tokens or seconds are spent: an answer only
 

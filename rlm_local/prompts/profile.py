@@ -9,9 +9,11 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     observation  what follows a turn; $output, $note
     open         the note of an ordinary turn; $turns_left, $subcalls_left, $tokens_left, $seconds_left
     low          added to the note where less than a quarter of something is left; $what, $left
+    look         the note of a turn that may only be a block; filled in as `open` is
     last         the note of a turn that may only answer
     held         the note when a cell gave an answer before anything was seen; $value
     unsupported  the note when no word of an answer was ever printed; $value
+    denied       the note when an answer is that the documents do not tell, and no sub-model has read in vain
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
     raised       the note when a cell ended with an error
@@ -52,9 +54,11 @@ _ONCE = (
     "observation",
     "open",
     "low",
+    "look",
     "last",
     "held",
     "unsupported",
+    "denied",
     "empty",
     "repeated",
     "raised",
@@ -80,9 +84,11 @@ class Profile:
     observation: str
     open: str
     low: str
+    look: str
     last: str
     held: str
     unsupported: str
+    denied: str
     empty: str
     repeated: str
     raised: str

@@ -14,7 +14,7 @@ NOTHING = Usage(0, 0, 0)
 
 def looked(printed: str, *answers: str) -> Turn:
     subcalls = tuple(SubCall(f"passage {at}", answer, NOTHING) for at, answer in enumerate(answers))
-    return Turn("...", Cell("..."), NOTHING, CellResult(CellStatus.OK, printed, subcalls=subcalls))
+    return Turn("...", Cell(f"print({printed!r})"), NOTHING, CellResult(CellStatus.OK, printed, subcalls=subcalls))
 
 
 def said(value: JsonValue) -> Turn:
@@ -44,9 +44,47 @@ def test_that_the_documents_do_not_tell_is_supported_by_a_sub_model_that_read_in
 
 
 @pytest.mark.parametrize("answers", [(), ("30 euros",)], ids=["nobody was asked", "somebody found it"])
-def test_without_one_it_is_asked_back_and_then_unconfirmed(judge: Judge, answers: tuple[str, ...]) -> None:
-    turns = (looked("The fee is 30 euros.", *answers), said("not in the documents"), said("not in the documents"))
-    assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]
+def test_without_one_it_is_sent_back_to_look_twice_and_then_unconfirmed(judge: Judge, answers: tuple[str, ...]) -> None:
+    turns = [looked("The fee is 30 euros.", *answers), *[said("not in the documents")] * 3]
+    verdicts = [
+        judge.judge(turns[:at], TurnState.OPEN, printed=["The fee is 30 euros."], forced_by=None, why="")
+        for at in range(1, 5)
+    ]
+    assert [verdict.look_first for verdict in verdicts] == [False, True, True, False]
+    assert "search(question" in verdicts[1].note
+    assert verdicts[3].reason == "nothing that was printed says so"
+
+
+@pytest.mark.parametrize("printed", ["[]", "0 []\n", "the pairs:\nset()"])
+def test_that_there_is_none_is_supported_by_code_that_found_none_in_what_sub_models_read(
+    judge: Judge, printed: str
+) -> None:
+    assert reasons(judge, looked("ada\nben", "spam", "ham"), looked(printed), said("no pairs")) == [None, None, ""]
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [looked("[]")],
+        [looked("[]"), looked("0 of 12 lines", "spam")],
+        [looked("[3]", "spam")],
+    ],
+    ids=["nobody read anything", "found before anybody read", "something was found"],
+)
+def test_and_not_by_code_alone(judge: Judge, turns: list[Turn]) -> None:
+    assert reasons(judge, *turns, said("no pairs"))[-1] is None
+
+
+def test_a_worked_examples_answer_is_sent_back_to_look(judge: Judge) -> None:
+    turns = [looked("ada 30"), said("The maintenance of the building, its roof included, falls to the landlord.")]
+    verdict = judge.judge(turns, TurnState.OPEN, printed=["ada 30"], forced_by=None, why="")
+    assert verdict.look_first
+    assert "Nothing that was printed says" in verdict.note
+
+
+def test_unless_it_was_printed(judge: Judge) -> None:
+    printed = "The maintenance of the building, its roof included, falls to the landlord."
+    assert reasons(judge, looked(printed), said(printed)) == [None, ""]
 
 
 def test_an_answer_whose_source_no_document_holds_may_be_mended_once(judge: Judge) -> None:

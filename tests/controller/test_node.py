@@ -496,3 +496,16 @@ async def test_a_run_whose_every_cell_fails_alike_is_told_so_and_ends_before_its
     answer = await ask(engine, ScriptedRepl([failing("NameError: x")] * 20), max_turns=20)
     assert (answer.value, answer.stop, answer.turns) == (None, StopReason.NO_PROGRESS, 6)
     assert "The code stopped at this error." in engine.completions[1].messages[-1].content
+
+
+async def test_after_an_answer_that_rests_on_nothing_the_next_turn_must_look() -> None:
+    recorder = KeptEvents()
+    turns = [LOOK, 'FINAL("not in the documents")', LOOK_AGAIN, 'FINAL("30 euros")']
+    engine = ScriptedEngine(turns)
+    answer = await ask(engine, ScriptedRepl(["0 matches for 'fee'\n", SEEN]), recorder=recorder)
+    states = [event.state for event in recorder.events if isinstance(event, TurnStarted)]
+    assert states == ["first", "open", "first", "open"]
+    told = engine.completions[2].messages[-1].content
+    assert "Let llm_query read what search(question" in told
+    assert told.endswith("10 turns left. Write a block of Python.")
+    assert (answer.value, answer.confirmed) == ("30 euros", True)

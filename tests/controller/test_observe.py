@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_local.controller.finish import best_so_far, is_denial, is_empty, is_supported, printed_by
+from rlm_local.controller.denial import is_denial
+from rlm_local.controller.finish import best_so_far, is_empty, is_supported, printed_by
 from rlm_local.controller.observe import NOTHING_PRINTED, observe
 from rlm_local.types import Cell, CellResult, CellStatus, JsonValue, SubCall, Turn, Usage
 
@@ -80,6 +81,12 @@ def test_an_answer_is_supported_when_its_telling_words_were_seen(value: JsonValu
         ("The deposit is not in dispute.", False),
         ("not before 3 May", False),
         ("No.", False),
+        ("No, the tenant pays.", False),
+        ("no pairs", True),
+        ("There are no such contracts.", True),
+        ("None found", True),
+        ("No deposit was paid before the lease began to run", False),
+        ("Nonesuch", False),
         ("not in the lease, " + "but in its annex " * 8, False),
         (None, False),
     ],

@@ -1,0 +1,44 @@
+"""Answers that say that there is nothing to say, and what they can rest on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rlm_local.types import CellResult, JsonValue, Turn
+
+DENIAL_CHARS = 120  # a longer text that begins so has something else to say
+_NOT_TOLD = re.compile(
+    r"\W*(?:(?:it|this|that|the answer) is )?"
+    r"not (?:in|found|stated|said|told|given|mentioned|specified|named|known)\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+# "No." alone answers a question; "no pairs", "there are no such contracts" and "none found" find nothing.
+_NONE_FOUND = re.compile(
+    r"\W*(?:there (?:is|are|was|were) )?(?:no(?: [\w'-]+){1,4}|none\b(?: [\w'-]+){0,4})\W*", re.IGNORECASE
+)
+_NOTHINGS = frozenset({"0", "None", "set", "Counter"})  # the words of 0, [], set(), Counter() and the like
+
+
+def is_denial(value: JsonValue) -> bool:
+    """Say whether an answer is that the documents do not tell, or hold nothing of what was asked for."""
+    if not isinstance(value, str) or len(value) > DENIAL_CHARS:
+        return False
+    return any(pattern.fullmatch(value) for pattern in (_NOT_TOLD, _NONE_FOUND))
+
+
+def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
+    """Say whether sub-models have read in vain: one said so, or code found nothing in what they had read.
+
+    That code alone found nothing says little: the words that it looked for may not be those of the documents.
+    """
+    results = [turn.result for turn in turns if turn.result is not None]
+    if any(is_denial(call.answer) for result in results for call in result.subcalls):
+        return True
+    readers = [at for at, result in enumerate(results) if result.subcalls or result.pages]
+    return bool(readers) and any(_printed_nothing(result) for result in results[readers[0] :])
+
+
+def _printed_nothing(result: CellResult) -> bool:
+    lines = (result.stdout_tail or result.stdout).splitlines()
+    return any(line.strip() and _NOTHINGS.issuperset(re.findall(r"\w+", line)) for line in lines)
