@@ -15,7 +15,8 @@ from rlm_local.errors import ConfigError, EngineRefused, RlmError
 from rlm_local.types import Answer, Citation, JsonValue, StopReason, Usage
 
 SCORED_RIGHT = 1 - 1e-9
-SPENT = (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT, StopReason.TIME_LIMIT)  # ends of a run that used its budget up
+# Ends of a run that used its budget up.
+SPENT = (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT, StopReason.TIME_LIMIT, StopReason.COST_LIMIT)
 
 
 class Labelled(Protocol):

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["Answer", "AsyncRLM", "Document", "Limits", "RLM", "RlmError", "__version__"]  # noqa: RUF022 (as sorted)
+__all__ = ["Answer", "AsyncRLM", "Document", "Limits", "Price", "RLM", "RlmError", "__version__"]  # noqa: RUF022 (as sorted)
 
 if TYPE_CHECKING:
     from rlm_local.api import RLM, AsyncRLM
     from rlm_local.errors import RlmError
     from rlm_local.limits import Limits
+    from rlm_local.price import Price
     from rlm_local.types import Answer, Document
 
 _ROOM_BY_NAME = {
@@ -20,6 +21,7 @@ _ROOM_BY_NAME = {
     "AsyncRLM": "api",
     "Document": "types",
     "Limits": "limits",
+    "Price": "price",
     "RlmError": "errors",
 }
 

@@ -17,12 +17,14 @@ from typing import cast
 
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
+from rlm_local.price import Price
 from rlm_local.rooms import room
 from rlm_local.strict_toml import StrictTable, read_table
 from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Sampling
 
 DEFAULT_MODEL = "qwen2.5-coder-1.5b"
 PROFILES = ("small", "large")
+MAX_PRICE = 1e9  # of a million tokens, in any currency
 CHAT_TEMPLATE_FROM_WEIGHTS = "from the weights"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -34,6 +36,7 @@ _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_CURRENCY = re.compile(r"[A-Z]{3}")
 _SLOT = re.compile(r"\{n(?::0(\d))?\}")
 _RESERVED = frozenset({"partial"})  # the store keeps unfinished downloads in a folder of this name
 
@@ -112,6 +115,7 @@ class Card:
     direct_up_to_tokens: int | None  # question and documents that one request answers as well as a run; None: unknown
     description: str
     sampling: Sampling
+    price: Price | None  # of its tokens; None: nobody pays for them
     llama: Weights | None
     vllm: Weights | None
     origin: Path  # the file that this card was read from
@@ -181,6 +185,7 @@ def read_card(path: Path) -> Card:
         direct_up_to_tokens=table.optional_count("direct_up_to_tokens"),
         description=table.text("description"),
         sampling=_read_sampling(table.table("sampling")),
+        price=_read_price(table.optional_table("price")),
         llama=_read_weights(table.optional_table("llama"), EngineKind.LLAMA),
         vllm=_read_weights(table.optional_table("vllm"), EngineKind.VLLM),
         origin=path,
@@ -215,6 +220,20 @@ def _read_sampling(table: StrictTable) -> Sampling:
     )
     table.finish()
     return sampling
+
+
+def _read_price(table: StrictTable | None) -> Price | None:
+    if table is None:
+        return None
+    prompt = table.needed_number("prompt", 0.0, MAX_PRICE)
+    price = Price(
+        currency=table.text("currency", _CURRENCY),
+        prompt=prompt,
+        cached=table.number("cached", prompt, 0.0, prompt),
+        completion=table.needed_number("completion", 0.0, MAX_PRICE),
+    )
+    table.finish()
+    return price
 
 
 def _read_weights(table: StrictTable | None, engine: EngineKind) -> Weights | None:

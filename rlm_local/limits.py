@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from rlm_local.errors import ConfigError
+from rlm_local.price import Price
 
 MIB = 1 << 20
 MAX_DEPTH = 4  # each level has jails of its own
@@ -20,6 +21,8 @@ class Limits:
     max_tokens: int = 200_000  # prompt + completion tokens of the whole run, cached ones included
     max_prompt_tokens: int | None = None  # of those, if they have a bound of their own
     max_completion_tokens: int | None = None
+    max_cost: float | None = None  # of the whole run, in the price's currency
+    price: Price | None = None  # of tokens; None: the model card's, where it has one
     max_depth: int = 1  # levels below the root; a question to the last one is a plain sub-call
     max_concurrency: int = 64  # requests to the engine at one time, in the whole run
     wall_s: float = 600.0  # the whole run, wall clock
@@ -42,6 +45,8 @@ class Limits:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}, but must be at least 1")
+        if self.max_cost is not None and not 0 < self.max_cost < float("inf"):
+            raise ConfigError(f"max_cost is {self.max_cost}, but must be above 0 and finite")
         if not 1 <= self.max_depth <= MAX_DEPTH:
             raise ConfigError(f"max_depth is {self.max_depth}, but must be 1..{MAX_DEPTH}")
         if self.max_concurrency < 1:
@@ -61,6 +66,20 @@ class Limits:
                 f"max_tokens is {self.max_tokens}, but one turn alone may take {self.turn_tokens} (turn_tokens); "
                 "raise max_tokens"
             )
+
+
+def priced(limits: Limits, price: Price | None, of: str) -> Limits:
+    """Return limits with a price list: their own, or where they have none the one given, of the model named `of`.
+
+    Raises ConfigError where a cost is bounded that nobody can tell.
+    """
+    known = limits.price or price
+    if known is None and limits.max_cost is not None:
+        raise ConfigError(
+            f"max_cost is {limits.max_cost:g}, but the card of {of} has no price list",
+            hint="leave it out, or write a [price] into a card of your own",
+        )
+    return replace(limits, price=known)
 
 
 def writing_at_most(limits: Limits, tokens: int) -> Limits:

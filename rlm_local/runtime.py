@@ -31,6 +31,7 @@ from rlm_local.jail import (
     nsjail_binary,
     require_imports,
 )
+from rlm_local.limits import priced
 from rlm_local.ports import ChatEngine, Engine, Recorder
 from rlm_local.prompts import Profile, load_profile, shown_head
 from rlm_local.store import Store
@@ -77,6 +78,7 @@ class Runtime:
         Raises EngineError, JailError or TraceError for what is our fault; limits end in an unconfirmed Answer.
         """
         require_room(request.documents, available_bytes())
+        request = self._priced(request)
         corpus = await join_aside(request.documents)
         engine = _Scoped(self.engine, scope) if scope else self.engine
         told = past is not None  # on which way its request went
@@ -139,7 +141,8 @@ class Runtime:
             recorder.write(chosen)
 
     def started(self, request: Request, sampling: Sampling | None = None) -> RunStarted:
-        """Return the first event of a request's run."""
+        """Return the first event of a request's run. Raises ConfigError for a bound on what nobody can tell."""
+        request = self._priced(request)
         return RunStarted(
             question=request.question,
             model=self.card.name,
@@ -157,6 +160,9 @@ class Runtime:
             jail_packages=self.packages.named,
             head=shown_head(self.profile, request.documents),
         )
+
+    def _priced(self, request: Request) -> Request:
+        return replace(request, limits=priced(request.limits, self.card.price, self.card.name))
 
 
 async def choose(request: Request, corpus: Corpus, card: Card, profile: Profile, engine: Engine) -> Routed:

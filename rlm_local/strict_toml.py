@@ -88,9 +88,16 @@ class StrictTable:
         return value
 
     def number(self, key: str, default: float, low: float, high: float) -> float:
-        value = self._take(key, float, required=False)
+        value = self._number(key, low, high, required=False)
+        return default if value is None else value
+
+    def needed_number(self, key: str, low: float, high: float) -> float:
+        return cast("float", self._number(key, low, high, required=True))
+
+    def _number(self, key: str, low: float, high: float, *, required: bool) -> float | None:
+        value = self._take(key, float, required=required)
         if value is None:
-            return default
+            return None
         if not low <= value <= high:
             raise self.fail(key, f"is {value}, but must be within {low}..{high}")
         return value

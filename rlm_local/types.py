@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from rlm_local.limits import Limits
+from rlm_local.price import Cost, Price
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 JsonObject: TypeAlias = dict[str, JsonValue]
@@ -26,6 +27,7 @@ class StopReason(StrEnum):
     TURN_LIMIT = "turn_limit"
     TOKEN_LIMIT = "token_limit"
     TIME_LIMIT = "time_limit"
+    COST_LIMIT = "cost_limit"
     WINDOW_LIMIT = "window_limit"  # the root's own conversation no longer fits the model's window
     NO_PROGRESS = "no_progress"  # it went round in a circle, was told so, and went on
     CANCELLED = "cancelled"
@@ -408,6 +410,16 @@ class Answer:
     remembered: int = 0  # requests that were answered from memory, at no cost
     coverage: tuple[DocumentCoverage, ...] = ()  # of each document
     route: Route = Route.RLM  # never AUTO: what was chosen
+    price: Price | None = None  # of its tokens, where the model's card or the caller has a price list
+
+    @property
+    def cost(self) -> Cost | None:
+        """What its tokens cost; None without a price list."""
+        if self.price is None:
+            return None
+        usage = self.usage
+        amount = self.price.cost(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
+        return Cost(amount, self.price.currency)
 
     @property
     def read_share(self) -> float:

@@ -16,6 +16,7 @@ from rlm_local.cards import (
     user_cards_folder,
 )
 from rlm_local.errors import ConfigError
+from rlm_local.price import Price
 from rlm_local.rooms import room
 from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol
 
@@ -118,6 +119,12 @@ def test_part_numbers_are_filled_in_with_their_width(tmp_path: Path) -> None:
     assert [parts.package_of(12), parts.member_of(12)] == ["toy-part12", "toy_part12/data/part12.bin"]
 
 
+def test_a_card_may_say_what_tokens_cost(tmp_path: Path) -> None:
+    listed = '[price]\ncurrency = "EUR"\nprompt = 2\ncompletion = 8.5\n\n[llama]'
+    assert read_card(write(tmp_path, CARD)).price is None
+    assert read_card(write(tmp_path, CARD.replace("[llama]", listed))).price == Price("EUR", 2.0, 2.0, 8.5)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -151,6 +158,13 @@ def test_part_numbers_are_filled_in_with_their_width(tmp_path: Path) -> None:
             'repo = "someone/toy"',
             'repo = "someone/toy"\nchat_template = "chatml"',
             "llama.chat_template is 'chatml', but only 'from the weights' is served",
+        ),
+        ("[llama]", '[price]\ncurrency = "EUR"\nprompt = 1\n\n[llama]', "price.completion is missing"),
+        ("[llama]", '[price]\ncurrency = "euro"\nprompt = 1\n\n[llama]', "price.currency is 'euro', but must match"),
+        (
+            "[llama]",
+            '[price]\ncurrency = "EUR"\nprompt = 1\ncached = 2\ncompletion = 3\n\n[llama]',
+            "price.cached is 2.0, but must be within 0.0..1.0",
         ),
         ("[sampling]", "[sampling", "not TOML"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from rlm_local.documents import load
 from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
-from rlm_local.limits import Limits, writing_at_most
+from rlm_local.limits import Limits, priced, writing_at_most
 from rlm_local.runtime import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request, Route
@@ -36,6 +37,7 @@ _OPTION_BY_FIELD = {
     "max_subcalls": "--max-subcalls",
     "max_prompt_tokens": "--max-prompt-tokens",
     "max_completion_tokens": "--max-completion-tokens",
+    "max_cost": "--max-cost",
     "max_depth": "--max-depth",
     "max_concurrency": "--max-concurrency",
 }
@@ -69,6 +71,9 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option("--max-subcalls", type=int, default=DEFAULTS.max_subcalls, show_default=True, help="llm_query calls.")
 @click.option("--max-prompt-tokens", type=int, default=None, help="Of --max-tokens, those that prompts may take.")
 @click.option("--max-completion-tokens", type=int, default=None, help="Of --max-tokens, those that may be written.")
+@click.option(
+    "--max-cost", type=float, default=None, help="What tokens may cost, by the price list of the model's card."
+)
 @click.option(
     "--max-depth", type=int, default=None, help="Levels below the root; default: 1 for small models, 2 for large ones."
 )
@@ -120,6 +125,7 @@ def ask(
     max_subcalls: int,
     max_prompt_tokens: int | None,
     max_completion_tokens: int | None,
+    max_cost: float | None,
     max_depth: int | None,
     max_concurrency: int,
     window: int | None,
@@ -154,12 +160,14 @@ def ask(
         max_tokens=max_tokens,
         max_subcalls=max_subcalls,
         max_prompt_tokens=max_prompt_tokens,
+        max_cost=max_cost,
         max_depth=DEFAULTS.max_depth if max_depth is None else max_depth,
         max_concurrency=max_concurrency,
     )
     answer_type = read_schema(schema)
     where = home()
     plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
+    limits = _in_options(lambda: priced(limits, plan.card.price, plan.card.name))
     if max_depth is None:
         limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)
@@ -199,9 +207,17 @@ def _text(argument: str) -> str:
 
 def _limits(written: int | None, **fields: float | None) -> Limits:
     """Return the limits; what is wrong with them is told in the names of the options. written: see writing_at_most."""
+
+    def limits() -> Limits:
+        given = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
+        return given if written is None else writing_at_most(given, written)
+
+    return _in_options(limits)
+
+
+def _in_options(made: Callable[[], Limits]) -> Limits:
     try:
-        limits = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
-        return limits if written is None else writing_at_most(limits, written)
+        return made()
     except ConfigError as error:
         said = re.sub(_FIELD, lambda name: _OPTION_BY_FIELD[name[0]], str(error))
         raise ConfigError(said, hint=error.hint) from error

@@ -97,6 +97,7 @@ def _body(request: Request) -> JsonObject:
         "max_tokens": limits.max_tokens,
         "max_prompt_tokens": limits.max_prompt_tokens,
         "max_completion_tokens": limits.max_completion_tokens,
+        "max_cost": limits.max_cost,
         "max_depth": limits.max_depth,
         "max_concurrency": limits.max_concurrency,
         "max_seconds": limits.wall_s,

@@ -98,6 +98,7 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
             "turns": answer.turns,
             "wall_s": round(answer.wall_s, 3),
         },
+        "cost": asdict(answer.cost) if answer.cost else None,
         "trace": str(trace),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ class _Room:
     total_tokens: int
     prompt_tokens: int
     completion_tokens: int
+    cost: float  # infinite without a bound
 
 
 class Budget:
@@ -33,8 +35,7 @@ class Budget:
         self.turns = 0  # of the node alone
         self.subcalls = 0  # of the node and all below it
         self.remembered = 0  # requests of the same that were answered from memory
-        self.kept_tokens = 0  # what calls and children may not touch, so that this node can still answer
-        self.kept_completion_tokens = 0  # of these
+        self.kept = Usage()  # what calls and children may not touch, so that this node can still answer
         self.parent = parent
         self.reserved = Usage()  # for calls that are under way
         self.now: Callable[[], float] = parent.now if parent else now
@@ -62,6 +63,11 @@ class Budget:
         return min(self._room(level).completion_tokens for level in self._line())
 
     @property
+    def remaining_cost(self) -> float:
+        """Money that is neither spent nor promised, here and above; infinite without a bound."""
+        return min(self._room(level).cost for level in self._line())
+
+    @property
     def remaining_turns(self) -> int:
         return self.limits.max_turns - self.turns
 
@@ -73,22 +79,27 @@ class Budget:
         """Return which limit leaves no room for another turn, or None."""
         if self.remaining_s <= 0:
             return StopReason.TIME_LIMIT
-        if self.remaining_tokens <= 0 or not self._fits(Usage(1, 0, 1), keeping=False):
+        if self.remaining_tokens <= 0:
             return StopReason.TOKEN_LIMIT
+        if stop := self._lacking(Usage(1, 0, 1), keeping=False):
+            return stop
         if self.remaining_turns <= 0:
             return StopReason.TURN_LIMIT
         return None
 
-    def reserve_turn(self, prompt_tokens: int, completion_tokens: int) -> Usage | None:
-        """Set tokens aside for a turn of this node that is about to start; None when there are not as many."""
+    def reserve_turn(self, prompt_tokens: int, completion_tokens: int) -> Usage | StopReason:
+        """Set tokens aside for a turn of this node that is about to start; or return the limit that has too few."""
         return self._reserve(Usage(prompt_tokens, 0, completion_tokens), keeping=False)
 
-    def reserve_call(self, prompt_tokens: int, completion_tokens: int) -> Usage | None:
-        """Set tokens aside for a sub-call, and count it; None when that would leave a node above too few to answer."""
+    def reserve_call(self, prompt_tokens: int, completion_tokens: int) -> Usage | StopReason | None:
+        """Set tokens aside for a sub-call, and count it.
+
+        None when no sub-call is left, and the limit when it would leave a node above too little to answer.
+        """
         if self.remaining_subcalls <= 0:
             return None
         reserved = self._reserve(Usage(prompt_tokens, 0, completion_tokens), keeping=True)
-        if reserved is not None:
+        if isinstance(reserved, Usage):
             for level in self._line():
                 level.subcalls += 1
         return reserved
@@ -108,32 +119,43 @@ class Budget:
 
     def left_for_calls(self) -> int:
         """Return the tokens that a sub-call may still take."""
-        return max(0, min(self._room(level).total_tokens - level.kept_tokens for level in self._line()))
+        return max(0, min(self._room(level).total_tokens - level.kept.total_tokens for level in self._line()))
 
     def left_to_write(self) -> int:
         """Return how many of these a sub-call's reply may have."""
-        left = (self._room(level).completion_tokens - level.kept_completion_tokens for level in self._line())
+        left = (self._room(level).completion_tokens - level.kept.completion_tokens for level in self._line())
         return max(0, min(left))
 
-    def _reserve(self, wanted: Usage, *, keeping: bool) -> Usage | None:
-        if not self._fits(wanted, keeping=keeping):
-            return None
+    def cost(self, used: Usage) -> float:
+        """Return what tokens cost; 0 without a price list."""
+        price = self.limits.price
+        return price.cost(used.prompt_tokens, used.cached_tokens, used.completion_tokens) if price else 0.0
+
+    def cost_left_for_calls(self) -> float:
+        """Return the money that a sub-call may still cost; infinite without a bound."""
+        return max(0.0, min(self._room(level).cost - level.cost(level.kept) for level in self._line()))
+
+    def _reserve(self, wanted: Usage, *, keeping: bool) -> Usage | StopReason:
+        if stop := self._lacking(wanted, keeping=keeping):
+            return stop
         for level in self._line():
             level.reserved += wanted
         return wanted
 
-    def _fits(self, wanted: Usage, *, keeping: bool) -> bool:
+    def _lacking(self, wanted: Usage, *, keeping: bool) -> StopReason | None:
+        """Return the limit that has no room for so much, here or above."""
         for level in self._line():
             room = self._room(level)
-            kept = level.kept_tokens if keeping or level is not self else 0
-            kept_completion = level.kept_completion_tokens if keeping or level is not self else 0
+            kept = level.kept if keeping or level is not self else Usage()
             if (
-                wanted.total_tokens + kept > room.total_tokens
+                wanted.total_tokens + kept.total_tokens > room.total_tokens
                 or wanted.prompt_tokens > room.prompt_tokens
-                or wanted.completion_tokens + kept_completion > room.completion_tokens
+                or wanted.completion_tokens + kept.completion_tokens > room.completion_tokens
             ):
-                return False
-        return True
+                return StopReason.TOKEN_LIMIT
+            if self.cost(wanted + kept) > room.cost:
+                return StopReason.COST_LIMIT
+        return None
 
     def _line(self) -> Iterator[Budget]:
         level: Budget | None = self
@@ -151,4 +173,5 @@ class Budget:
             total,
             total if prompt is None else prompt - gone.prompt_tokens,
             total if completion is None else completion - gone.completion_tokens,
+            math.inf if limits.max_cost is None else limits.max_cost - level.cost(gone),
         )

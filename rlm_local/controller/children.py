@@ -81,9 +81,13 @@ class Children:
         least = MIN_TURNS_TOKENS * (limits.turn_tokens + limits.answer_tokens)
         if tokens < least:
             return f"a child needs {least} tokens and more, but for each of {count} only {tokens} are left"
+        cost = None if limits.max_cost is None else budget.cost_left_for_calls() / count
+        if cost is not None and cost <= 0:
+            return f"of the money for this run nothing is left for {count} questions"
         return replace(
             limits,
             max_tokens=tokens,
+            max_cost=cost,
             max_subcalls=budget.remaining_subcalls // count,  # the child itself is the first of them
             wall_s=max(0.001, TIME_SHARE * budget.remaining_s),
         )

@@ -92,6 +92,7 @@ async def answer_directly(
             wall_s=budget.elapsed_s,
             coverage=cover(shown=[str(corpus.context)], given=(), read_below=(), codes=()),
             route=Route.DIRECT,
+            price=request.limits.price,
         )
         recorder.write(RunEnded(answer))
         return answer
@@ -100,8 +101,8 @@ async def answer_directly(
     messages = direct_messages(request, corpus, profile)
     wanted = await direct_tokens(request, corpus, profile, asker) or request.limits.max_tokens
     reserved = budget.reserve_turn(wanted - form.max_tokens, form.max_tokens)
-    if reserved is None:
-        stop = StopReason.TOKEN_LIMIT
+    if isinstance(reserved, StopReason):
+        stop = reserved
         return answered(None, stop, why(stop, request.limits, window_tokens=engine.info.window_tokens))
     used = Usage()
     try:

@@ -81,9 +81,14 @@ def why(stop: StopReason, limits: Limits, *, window_tokens: int) -> str:
         StopReason.TURN_LIMIT: f"all {limits.max_turns} turns were used; raise --max-turns",
         StopReason.TIME_LIMIT: f"of {limits.wall_s:g} seconds too few are left for another turn; raise --max-seconds",
         StopReason.TOKEN_LIMIT: f"of {limits.max_tokens:,} tokens too few are left for a turn; raise --max-tokens",
+        StopReason.COST_LIMIT: f"of {_money(limits)} too little is left for another turn; raise --max-cost",
         StopReason.WINDOW_LIMIT: f"the run's conversation fills the model's window of {window_tokens:,} tokens",
         StopReason.CANCELLED: "the run was cancelled",
     }.get(stop, "")
+
+
+def _money(limits: Limits) -> str:
+    return limits.price.told(limits.max_cost) if limits.price and limits.max_cost else "no money"
 
 
 def best_so_far(turns: list[Turn], held: JsonValue) -> JsonValue:

@@ -12,7 +12,6 @@ from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
 
-
 SENT_TO_LOOK = 2  # times that an answer which rests on nothing is answered with a turn of code only
 
 

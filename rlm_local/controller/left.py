@@ -32,6 +32,9 @@ def told_left(profile: Profile, state: TurnState, budget: Budget, elapsed_s: flo
     ):
         if rest < LOW * most:
             lines.append(fill(profile.low, what=what, left=shown))
+    cost_left = budget.cost_left_for_calls()
+    if limits.price is not None and limits.max_cost is not None and cost_left < LOW * limits.max_cost:
+        lines.append(fill(profile.low, what="money", left=limits.price.told(cost_left)))
     return "\n".join(lines)
 
 

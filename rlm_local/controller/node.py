@@ -28,6 +28,7 @@ from rlm_local.types import (
     Request,
     StopReason,
     Turn,
+    Usage,
 )
 
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
@@ -175,8 +176,8 @@ class Node:
             return cell.result
         if not past.redo:
             self._tree.clock.go_live()
-        self._budget.kept_completion_tokens = self._limits.turn_tokens + self._limits.answer_tokens
-        self._budget.kept_tokens = self._talk.prompt_tokens + self._budget.kept_completion_tokens
+        replies = self._limits.turn_tokens + self._limits.answer_tokens
+        self._budget.kept = Usage(self._talk.prompt_tokens, 0, replies)
         self._subcalls.begin_turn()
         wall_s = min(self._limits.cell_s, max(self._budget.remaining_s, 0.001))
         facts: dict[str, JsonValue] = {"LIMITS": self._subcalls.limits()}
@@ -187,7 +188,7 @@ class Node:
                 code, wall_s=wall_s, query=self._subcalls, recurse=self._children, facts=facts
             )
         finally:
-            self._budget.kept_tokens = self._budget.kept_completion_tokens = 0
+            self._budget.kept = Usage()
         if cell is not None:
             self._tree.clock.tell(cell.at_s)
             # What comes after it was said of what it came to then.
@@ -244,6 +245,9 @@ class Node:
             return StopReason.TIME_LIMIT
         if self._budget.remaining_tokens < 2 * self._talk.prompt_tokens + growth:
             return StopReason.TOKEN_LIMIT
+        to_come = Usage(2 * self._talk.prompt_tokens + self._talk.output_tokens, 0, self._limits.turn_tokens)
+        if self._budget.remaining_cost < self._budget.cost(to_come + Usage(0, 0, self._limits.answer_tokens)):
+            return StopReason.COST_LIMIT
         if self._budget.remaining_completion_tokens < self._limits.turn_tokens + self._limits.answer_tokens:
             return StopReason.TOKEN_LIMIT
         return StopReason.WINDOW_LIMIT if window < self._talk.prompt_tokens + growth else None
@@ -287,6 +291,7 @@ class Node:
             wall_s=self._budget.elapsed_s,
             remembered=self._budget.remembered,
             coverage=covered,
+            price=self._limits.price,
         )
         wanted = self._request.require_coverage
         if answer.confirmed and answer.read_share < wanted:

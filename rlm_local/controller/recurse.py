@@ -22,6 +22,7 @@ from rlm_local.types import (
     Page,
     Reply,
     Sampling,
+    StopReason,
     SubCall,
     Usage,
     page_of,
@@ -199,6 +200,9 @@ class _BudgetedCaller:
                 f"included, together {calls * prompt_tokens:,}, but {left:,} of this run are left; take fewer "
                 "items or examples"
             )
+        wanted = Usage(calls * prompt_tokens, 0, 0)
+        if self._budget.cost(wanted) > self._budget.cost_left_for_calls():
+            raise BadCall(f"{items:,} items: {self._too_dear(wanted)}; take fewer items")
         self._plan.add(calls)
 
     async def complete(self, completion: Completion, *, prompt_tokens: int) -> Reply:
@@ -207,7 +211,9 @@ class _BudgetedCaller:
                 most = self._budget.limits.max_subcalls
                 raise RefusedError(f"all {most} sub-calls of this run are used; work with code")
             reserved = self._budget.reserve_call(prompt_tokens, completion.max_tokens)
-            if reserved is None:
+            if reserved is StopReason.COST_LIMIT:
+                raise RefusedError(self._too_dear(Usage(prompt_tokens, 0, completion.max_tokens)))
+            if not isinstance(reserved, Usage):
                 wanted, left = prompt_tokens + completion.max_tokens, self._budget.left_for_calls()
                 if completion.max_tokens > (to_write := self._budget.left_to_write()):
                     raise RefusedError(
@@ -215,6 +221,12 @@ class _BudgetedCaller:
                     )
                 raise RefusedError(f"the call may need {wanted} tokens, but only {left} of this run are left")
             return await self._paid(completion, reserved)
+
+    def _too_dear(self, wanted: Usage) -> str:
+        price = self._budget.limits.price
+        assert price is not None  # without one no cost is bounded
+        cost, left = price.told(self._budget.cost(wanted)), price.told(self._budget.cost_left_for_calls())
+        return f"the call may cost {cost}, but only {left} of this run are left"
 
     async def _paid(self, completion: Completion, reserved: Usage) -> Reply:
         used, remembered = Usage(), False

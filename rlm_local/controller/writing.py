@@ -75,8 +75,8 @@ class TurnWriter:
         )
         async with self._budget.slot:
             reserved = self._budget.reserve_turn(self._talk.prompt_tokens, max_tokens)
-            if reserved is None:
-                return StopReason.TOKEN_LIMIT
+            if isinstance(reserved, StopReason):
+                return reserved
             used = Usage()
             try:
                 reply = await self._engine.complete(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from uuid import uuid4
 
 from rlm_local.events import Event, RunEnded, RunStarted
@@ -95,6 +95,7 @@ def told_of(answer: Answer) -> JsonObject:
         "subcalls": answer.subcalls,
         "wall_s": round(answer.wall_s, 3),
         "unfound": list(answer.unfound),
+        "cost": asdict(answer.cost) if answer.cost else None,
     }
 
 

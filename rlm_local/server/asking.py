@@ -78,6 +78,7 @@ async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request)
     ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
     bounds = body.rlm or RunBounds()
     limits = bounds.limits(body.completion_tokens)
+    desk.check_cost(limits)
     asked = RunRequest(conversation.question, documents, limits, bounds.mode, body.answer_schema())
     if asked.answer_schema is not None:
         AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte

@@ -78,6 +78,7 @@ class RunBounds(Strict):
     max_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_prompt_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+    max_cost: Annotated[float, Field(gt=0, le=1e12)] | None = None  # in the currency of the model's price list
     max_depth: Annotated[int, Field(ge=1, le=MAX_DEPTH)] | None = None
     max_concurrency: Annotated[int, Field(ge=1, le=4096)] | None = None
     max_seconds: Annotated[float, Field(gt=0, le=3600)] | None = None
@@ -85,7 +86,15 @@ class RunBounds(Strict):
 
     def limits(self, completion_tokens: int | None = None) -> Limits:
         """Raises Problem (400) for limits that contradict. completion_tokens: a second bound on what is written."""
-        names = ("max_turns", "max_subcalls", "max_tokens", "max_prompt_tokens", "max_depth", "max_concurrency")
+        names = (
+            "max_turns",
+            "max_subcalls",
+            "max_tokens",
+            "max_prompt_tokens",
+            "max_cost",
+            "max_depth",
+            "max_concurrency",
+        )
         fields: dict[str, Any] = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.max_seconds is not None:
             fields["wall_s"] = self.max_seconds

@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 from rlm_local.cards import Card
 from rlm_local.controller import Past
+from rlm_local.errors import ConfigError
 from rlm_local.events import Event, RunEnded
+from rlm_local.limits import Limits, priced
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime
 from rlm_local.server.admission import Admission, Ticket
 from rlm_local.server.metrics import Metrics
-from rlm_local.server.problem import RESTART_S, Problem
+from rlm_local.server.problem import RESTART_S, Problem, problem_of
 from rlm_local.server.quotas import Quotas
 from rlm_local.server.settings import Settings
 from rlm_local.server.wire import ended
@@ -73,6 +75,13 @@ class Desk:
         raise Problem(
             404, f"the model {model[:100]!r} is not served here, only {served}", code="model_not_found", param="model"
         )
+
+    def check_cost(self, limits: Limits) -> None:
+        """Raise Problem (400) for a bound on what tokens cost, where the served model has no price list."""
+        try:
+            priced(limits, self.card.price, self.card.name)
+        except ConfigError as error:
+            raise problem_of(error) from error
 
     async def answer(self, ticket: Ticket, request: Request, recorder: Recorder, sampling: Sampling | None) -> Answer:
         """Answer a request once its turn has come; for errors see Runtime.ask and under_way."""

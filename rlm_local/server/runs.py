@@ -80,6 +80,7 @@ class Runs:
         another body.
         """
         body.check()
+        self._desk.check_cost(body.limits.limits())
         told = encoded(body.model_dump(by_alias=True, exclude_unset=True)).decode()
         digest = hashlib.sha256(told.encode()).hexdigest()
         if request is not None:

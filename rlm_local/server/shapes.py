@@ -151,6 +151,11 @@ class RunCitation(AtLeast):
     after: str | None = None
 
 
+class Cost(Exactly):
+    amount: float
+    currency: str  # as ISO 4217 writes it
+
+
 class RunAnswer(Exactly):
     value: Any
     confirmed: bool
@@ -162,6 +167,7 @@ class RunAnswer(Exactly):
     citations: list[RunCitation]
     unfound: list[str] = []  # words that the model named as its source, and that no document holds
     usage: Usage
+    cost: Cost | None = None  # where the model's card has a price list
 
 
 class Run(Exactly):

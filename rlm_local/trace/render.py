@@ -136,7 +136,7 @@ def totals_line(answer: Answer) -> str:
         f"{usage.prompt_tokens:,} prompt tokens ({usage.cached_tokens:,} cached) · "
         f"{usage.completion_tokens:,} completion tokens · {_count(answer.subcalls, 'sub-call')}"
         f"{f' and {answer.remembered:,} from memory' if answer.remembered else ''} · "
-        f"{_count(answer.turns, 'turn')} · {answer.wall_s:.1f} s"
+        f"{_count(answer.turns, 'turn')} · {answer.wall_s:.1f} s{f' · {answer.cost}' if answer.cost else ''}"
     )
 
 

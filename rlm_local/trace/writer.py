@@ -25,7 +25,7 @@ from rlm_local.events import Event, RunEnded
 from rlm_local.trace.codec import encode_event
 from rlm_local.types import JsonObject
 
-TRACE_VERSION = 6
+TRACE_VERSION = 7
 
 
 def default_path(folder: Path) -> Path:

@@ -51,6 +51,8 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "no-text"], "the folder no-text holds no text file", "hidden files"),
         (["q", "lease.txt", "missing.txt"], "missing.txt does not exist", "check the spelling"),
         (["q", "latin1.txt", "--strict"], "latin1.txt is not valid UTF-8: byte 3 is 0xfc", "iconv"),
+        (["q", "lease.txt", "--max-cost", "2"], "--max-cost is 2, but the card of toy has no price list", "[price]"),
+        (["q", "lease.txt", "--max-cost", "0"], "--max-cost is 0.0, but must be above 0", ""),
         (["q", "lease.txt", "--max-turns", "1"], "--max-turns is 1, but a run needs at least 2", ""),
         (["q", "lease.txt", "--max-tokens", "10"], "--max-tokens is 10, but one turn alone may take 1024", ""),
         (["q", "lease.txt", "--max-tokens", "-1"], "--max-tokens is -1, but must be at least 1", ""),

@@ -98,7 +98,7 @@ def test_a_trace_that_is_not_there_is_a_users_mistake(mistake: Mistaken, tmp_pat
     [
         (b"", "is not a trace: it holds nothing"),
         (b"Dear tenant,\n", "is not a trace of rlm-local: its first line is no event"),
-        (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 6"),
+        (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 7"),
     ],
 )
 def test_a_broken_trace_is_named_with_what_is_wrong(mistake: Mistaken, tmp_path: Path, data: bytes, error: str) -> None:

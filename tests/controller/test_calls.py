@@ -128,7 +128,7 @@ async def test_what_a_classification_learns_from_is_part_of_what_it_needs() -> N
 
 async def test_more_items_than_tokens_are_refused_with_both_numbers() -> None:
     run = Run(lambda _: "x", max_subcalls=1_000, max_tokens=5_000)
-    run.budget.kept_tokens = 1_000
+    run.budget.kept = Usage(1_000)
     with pytest.raises(
         BadCall, match=r"100 items need 100 sub-calls of at least \d+ tokens each, .* but 4,000 of this"
     ):
@@ -158,7 +158,7 @@ def _parity(completion: Completion) -> str:
 
 async def test_what_is_left_is_told_in_numbers() -> None:
     run = Run(_parity, max_subcalls=10, max_tokens=5_000, wall_s=60)
-    run.budget.kept_tokens = 1_000
+    run.budget.kept = Usage(1_000)
     await run("classify", ["1", "2"], labels=["odd", "even"])
     left = run.subcalls.limits()
     assert isinstance(left, dict)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from rlm_local.errors import EngineRefused, EngineUnavailable, WorkerLost
 from rlm_local.events import Abandoned, RunEnded, SubCallDone, TurnStarted, TurnTaken
 from rlm_local.limits import Limits, writing_at_most
 from rlm_local.ports import CallCancelled
+from rlm_local.price import Price
 from rlm_local.prompts import load_profile
 from rlm_local.testing import AnsweringEngine, KeptEvents, QueryingRepl, ScriptedEngine, ScriptedRepl
 from rlm_local.types import (
@@ -60,7 +62,7 @@ async def ask(
     grammar: GrammarMode = DEFAULT_GRAMMAR,
     answer_schema: JsonValue = None,
     cite: Cite = no_citations,
-    **limits: float,
+    **limits: object,
 ) -> Answer:
     bounds = Limits(**{"max_tokens": 100_000, **limits})  # type: ignore[arg-type]
     return await run_node(
@@ -435,10 +437,31 @@ async def test_requests_at_one_time_are_bounded_over_the_whole_run() -> None:
 async def test_the_budget_that_is_left_is_told_and_what_is_low_by_name() -> None:
     engine = ScriptedEngine([LOOK, "yes", "yes", 'FINAL("yes")'])
     await ask(engine, QueryingRepl(["a?", "b?"]), max_subcalls=2)
-    assert "Only 0 sub-calls are left." in engine.completions[-1].messages[-1].content
+    assert "Of the sub-calls only 0 are left." in engine.completions[-1].messages[-1].content
     large = ScriptedEngine([LOOK, 'FINAL("30 euros")'], window_tokens=32_000)
     await ask(large, ScriptedRepl([SEEN]), profile="large")
     assert "11 turns left, 10,000 sub-calls, " in large.completions[-1].messages[-1].content
+
+
+async def test_money_that_runs_out_is_told_and_ends_the_run_with_an_answer_turn() -> None:
+    price = Price("EUR", 10.0, 1.0, 40.0)
+    engine = ScriptedEngine([LOOK, LOOK_AGAIN, 'FINAL("30 euros")'])
+    answer = await ask(engine, ScriptedRepl([SEEN, SEEN]), price=price, max_cost=0.1)
+    assert answer.stop is StopReason.COST_LIMIT
+    assert answer.reason == "of 0.100 EUR too little is left for another turn; raise --max-cost"
+    assert answer.cost is not None
+    assert 0 < answer.cost.amount <= 0.1
+
+
+async def test_a_sub_call_that_is_too_dear_is_refused_with_both_amounts() -> None:
+    price = Price("EUR", 10.0, 1.0, 40.0)
+    engine = ScriptedEngine([LOOK, 'FINAL("30 euros")'])
+    recorder = KeptEvents()
+    await ask(engine, QueryingRepl(["word " * 3_000]), recorder=recorder, price=price, max_cost=0.1)
+    [asked] = [event for event in recorder.events if isinstance(event, SubCallDone)]
+    assert re.fullmatch(
+        r"the call may cost 0\.\d+ EUR, but only 0\.\d+ EUR of this run are left", asked.subcall.refused
+    )
 
 
 def looks(*codes: str) -> list[str]:

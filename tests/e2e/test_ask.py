@@ -34,7 +34,7 @@ def answered(install: Callable[[], Any]) -> Iterator[tuple[Any, Any]]:
 def test_json_is_one_object_with_the_documented_keys(answered: tuple[Any, Any]) -> None:
     answer = answered[1].answer
     judged = ["answer", "stop", "confirmed", "reason"]
-    assert list(answer) == [*judged, "route", "coverage", "citations", "unfound", "usage", "trace"]
+    assert list(answer) == [*judged, "route", "coverage", "citations", "unfound", "usage", "cost", "trace"]
     assert list(answer["usage"]) == [
         "prompt_tokens",
         "cached_tokens",

@@ -168,6 +168,7 @@ async def test_files_are_documents_and_limits_and_schema_are_heeded(serve: Serve
         ({"documents": [{"file_id": "file-0"}]}, 404, "there is no such file"),
         ({"documents": [{"name": "a\nb", "text": "c"}]}, 400, "documents[0].name"),
         ({"limits": {"max_turns": 1}}, 400, "limits.max_turns"),
+        ({"limits": {"max_cost": 2}}, 400, "max_cost is 2, but the card of smollm2-135m has no price list"),
         ({"answer_schema": {"type": "colour"}}, 400, "colour"),
         ({"model": "gpt-4o"}, 404, "is not served here"),
         ({"model": "smollm2:direct"}, 400, "not of the engine itself"),

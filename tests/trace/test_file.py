@@ -54,7 +54,7 @@ def test_a_trace_is_for_its_owner_alone(tmp_path: Path, run: list[Event]) -> Non
 
 def test_each_line_says_version_place_and_time_and_the_first_the_date(tmp_path: Path, run: list[Event]) -> None:
     lines = [json.loads(line) for line in written(tmp_path / "run.jsonl", run).read_text().splitlines()]
-    assert [(line["v"], line["seq"]) for line in lines] == [(6, number) for number in range(len(run))]
+    assert [(line["v"], line["seq"]) for line in lines] == [(7, number) for number in range(len(run))]
     assert ["at" in line for line in lines] == [True] + [False] * (len(run) - 1)
     assert lines[2]["event"] == "turn_written"
 
@@ -145,8 +145,8 @@ def test_the_file_and_its_clock_begin_with_the_first_event(tmp_path: Path, run: 
 
 def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_path: Path, run: list[Event]) -> None:
     path = written(tmp_path / "run.jsonl", run)
-    path.write_text(path.read_text().replace('"v":6', '"v":9').replace('"version":"0.1.0"', '"version":"4.2.0"'))
-    with pytest.raises(TraceError, match=r"trace version 9, this build reads 6; re-run, or use rlm-local 4\.2\.0$"):
+    path.write_text(path.read_text().replace('"v":7', '"v":9').replace('"version":"0.1.0"', '"version":"4.2.0"'))
+    with pytest.raises(TraceError, match=r"trace version 9, this build reads 7; re-run, or use rlm-local 4\.2\.0$"):
         read_trace(path)
 
 
@@ -159,21 +159,21 @@ def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_pa
         (3, b"[" * 100_000, "not JSON"),
         (3, b"[1]", "not an object but list"),
         (3, b"{}", "v is None, but must be the trace's version"),
-        (3, b'{"v":6,"seq":7,"t":0}', "seq is 7, but must be 2: a line is missing or doubled"),
-        (3, b'{"v":6,"seq":2,"t":"x"}', "t is 'x', but must be seconds since the start"),
+        (3, b'{"v":7,"seq":7,"t":0}', "seq is 7, but must be 2: a line is missing or doubled"),
+        (3, b'{"v":7,"seq":2,"t":"x"}', "t is 'x', but must be seconds since the start"),
         (
             3,
-            b'{"v":6,"seq":2,"t":0,"event":"turn_written","node":"0","number":1}',
+            b'{"v":7,"seq":2,"t":0,"event":"turn_written","node":"0","number":1}',
             "TurnWritten needs node, number, text; found node, number",
         ),
         (
             1,
-            b'{"v":6,"seq":0,"t":0,"event":"turn_started","node":"0","number":1,"state":""}',
+            b'{"v":7,"seq":0,"t":0,"event":"turn_started","node":"0","number":1,"state":""}',
             "the first line has no time under at",
         ),
         (
             1,
-            b'{"v":6,"seq":0,"t":0,"at":"noon","event":"turn_started","node":"0","number":1,"state":""}',
+            b'{"v":7,"seq":0,"t":0,"at":"noon","event":"turn_started","node":"0","number":1,"state":""}',
             "Invalid isoformat",
         ),
     ],
@@ -198,7 +198,7 @@ def test_a_line_whose_limits_contradict_is_damaged(tmp_path: Path, run: list[Eve
         read_trace(path)
 
 
-@pytest.mark.parametrize(("data", "found"), [(b"", "nothing"), (b'{"v":6,"se', "one line that was cut")])
+@pytest.mark.parametrize(("data", "found"), [(b"", "nothing"), (b'{"v":7,"se', "one line that was cut")])
 def test_a_file_without_a_whole_line_is_no_trace(tmp_path: Path, data: bytes, found: str) -> None:
     path = tmp_path / "run.jsonl"
     path.write_bytes(data)

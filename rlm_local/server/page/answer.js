@@ -12,7 +12,12 @@ export function answerView(answer, coverage = []) {
   const value = answer.value === null ? "No answer was found." : worded(answer.value);
   const unfound = (answer.unfound ?? []).map((words) => make("p", { className: "bad" }, "in no document: ", said(words)));
   const head = make("p", { className: "answer said" }, value);
-  return [head, judged, ...unfound, ...documents(answer.citations ?? [], coverage)];
+  const cost = answer.cost ? [make("p", { className: "quiet" }, costOf(answer.cost))] : [];
+  return [head, judged, ...unfound, ...cost, ...documents(answer.citations ?? [], coverage)];
+}
+
+function costOf({ amount, currency }) {
+  return amount.toLocaleString("en", { style: "currency", currency, maximumSignificantDigits: 3 });
 }
 
 function documents(citations, coverage) {
