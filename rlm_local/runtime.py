@@ -70,7 +70,7 @@ class Runtime:
     ) -> Answer:
         """Answer one request in a jail of its own, telling the recorder all that happens.
 
-        scope: runs of different scopes share nothing that the engine has computed.
+        scope: runs of different scopes share nothing that the engine has computed but the rules all begin with.
         sampling: of the root's turns, in place of the card's.
         past: what of this request's run is known already; see rlm_local.resume.
         validate: the caller's own check of the answer; ask_before: the sub-calls of a cell that the user wants to be

@@ -185,7 +185,8 @@ class Completion:
     max_tokens: int
     sampling: Sampling = Sampling()
     grammar: str | None = None  # in the dialect that the engine names (EngineInfo.grammar_dialect)
-    scope: str = ""  # requests of different scopes share nothing that was computed
+    scope: str = ""  # requests of different scopes share nothing that was computed, but for
+    public_messages: int = 0  # so many first messages, which hold nobody's words; of an engine that cannot, nothing
     depth: int = 0  # levels below the root of the run; where two wait, the deeper goes first
     close_at_limit: bool = False  # max_tokens ends a sentence of what holds the reply; only where EngineInfo.can_close
     # At most one of these and `grammar` holds a reply.
@@ -211,7 +212,7 @@ class EngineInfo:
     window_tokens: int  # prompt + completion of one request
     grammar_dialect: str  # "lark" (llguidance); others come with other engines
     can_close: bool = False  # serves Completion.close_at_limit
-    tells_spent: bool = False  # of a request that was cancelled, and knows scope and depth
+    tells_spent: bool = False  # of a request that was cancelled; and knows depth and public_messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from rlm_local.types import Completion, EngineInfo, Reply, Usage
 
 ITEMS_KEPT = 1 << 16  # replies to items of typed calls that are remembered, of the last ones
 # Fields of a request that say who asks and when it is served; the reply is the same.
-_NOT_DECIDING = frozenset({"scope", "depth"})
+_NOT_DECIDING = frozenset({"scope", "depth", "public_messages"})
 
 
 class Memory:

@@ -86,6 +86,7 @@ class TurnWriter:
                         sampling=sampling,
                         grammar=grammar,
                         close_at_limit=info.can_close and grammar is not None,
+                        public_messages=1 + len(self._profile.worked),
                     )
                 )
                 used = reply.usage

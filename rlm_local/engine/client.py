@@ -170,6 +170,8 @@ class HttpEngine:
             body["cache_salt"] = completion.scope
         if self._info.tells_spent and completion.depth:
             body["depth"] = completion.depth
+        if self._info.tells_spent and completion.public_messages:
+            body["public_messages"] = completion.public_messages
         if completion.close_at_limit:
             body["close_at_limit"] = True
         return body

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from rlm_local.engine.llama.compute import Part, Saved
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
+from rlm_local.engine.llama.prefix_node import Node, Wanted
 from rlm_local.engine.llama.prefix_tree import PrefixTree
 from rlm_local.engine.llama.reply import Generated
 from rlm_local.engine.llama.request import Job, Request
 from rlm_local.engine.llama.sampler import Settings
 from rlm_local.engine.llama.scheduler import Scheduler
-from rlm_local.engine.llama.shelf import Node
 
 VOCAB = 32
 
@@ -133,13 +133,13 @@ def says(leaf: Node) -> list[int]:
     return [token for node in reversed(list(leaf.path())) for token in node.tokens]
 
 
-def cached(bench: Bench, prompt: list[int], scope: str = "") -> int:
-    return bench.tree.known(scope, prompt)[0]
+def cached(bench: Bench, prompt: list[int], scope: str = "", public: int = 0) -> int:
+    return bench.tree.known(Wanted.of(scope, prompt, public))[0]
 
 
 def check_shelf(bench: Bench) -> None:
     """What lies on the shelf is what the tree says, and no more than it may be."""
-    roots = [*bench.tree._roots.values(), *bench.tree._nodes()]
+    roots = [bench.tree._root, *bench.tree._nodes()]
     found = [node for root in roots for node in below(root)]
     assert bench.tree.shelf._nodes.keys() == set(found)
     assert bench.tree.shelf.tokens == sum(len(node.tokens) for node in found) <= bench.tree.shelf.size
@@ -151,3 +151,11 @@ def below(node: Node) -> Iterator[Node]:
     for child in node.shelved:
         yield child
         yield from below(child)
+
+
+def check_scopes(bench: Bench) -> None:
+    """What holds words of a scope hangs below nothing that holds another's."""
+    nodes = [*bench.tree._nodes()]
+    for node in [*nodes, *(one for above in (bench.tree._root, *nodes) for one in below(above))]:
+        for above in node.path():
+            assert above.scope == node.scope or above.end <= above.public

@@ -7,10 +7,11 @@ import random
 import pytest
 
 from rlm_local.engine.llama import prefix_tree
+from rlm_local.engine.llama.prefix_node import Wanted
 from rlm_local.engine.llama.reply import Generated
 from rlm_local.engine.llama.request import Request
 from rlm_local.engine.llama.sampler import Settings
-from tests.engine.list_memory import Bench, cached, check_shelf
+from tests.engine.list_memory import Bench, cached, check_scopes, check_shelf
 
 
 def test_an_identical_prompt_computes_one_token() -> None:
@@ -34,7 +35,7 @@ def test_a_prompt_shares_its_longest_prefix_and_takes_no_cell_for_it() -> None:
     for prompt in ([1, 2, 9, 9], [1, 2, 3, 8], [7, 7]):
         bench.generate(prompt, 1)
     before = bench.memory.used()
-    tip = bench.tree.open("", [1, 2, 3, 4, 5])
+    tip = bench.tree.open(Wanted.of("", [1, 2, 3, 4, 5]))
     assert tip.end == 3
     assert bench.memory.used() == before
     bench.tree.close(tip)
@@ -89,6 +90,48 @@ def test_scopes_share_no_cell_and_are_flushed_one_by_one() -> None:
     bench.check()
 
 
+HEAD = [7, 8, 9, 7, 8, 9]
+
+
+def test_what_holds_nobodys_words_is_computed_once_for_all_scopes() -> None:
+    bench = Bench()
+    for scope, cached_tokens in (("a", 0), ("b", 6), ("c", 6)):
+        prompt = [*HEAD, 1, 2, 3]
+        assert bench.generate(prompt, 1, scope=scope, public=6).usage.cached_tokens == cached_tokens
+    assert bench.memory.used() == 6 + 3 * 3
+    assert [cached(bench, [*HEAD, 1, 2, 3], scope, 6) for scope in ("a", "d")] == [8, 6]
+    bench.check()
+
+
+def test_only_for_those_who_say_so_of_their_own_prompt_too() -> None:
+    bench = Bench()
+    bench.generate([*HEAD, 1, 2], 1, scope="a", public=6)
+    assert cached(bench, [*HEAD, 1, 2], "b") == 0
+    assert cached(bench, [*HEAD, 1, 2], "b", public=4) == 4
+    bench.generate([*HEAD, 5], 1, scope="c")
+    assert cached(bench, [*HEAD, 5], "d", public=6) == 6  # by the first
+
+
+def test_scopes_that_come_together_compute_it_once() -> None:
+    bench = Bench()
+    requests = [bench.submit([*HEAD * 3, 1, 2, last], 3, scope=str(last), public=18) for last in range(5)]
+    bench.run()
+    assert sorted(request.cached for request in requests) == [0, 18, 18, 18, 18]
+    bench.check()
+
+
+@pytest.mark.parametrize("shelf", [0, 100])
+def test_a_scope_that_is_flushed_leaves_the_public_head(shelf: int) -> None:
+    bench = Bench(cells=30, shelf=shelf)
+    for scope in ("a", "b"):
+        bench.generate([*HEAD, 1, 2, 3], 1, scope=scope, public=6)
+    if shelf:
+        bench.generate([31] * 28, 1)
+    assert bench.scheduler.flush("a") == 3
+    assert [cached(bench, [*HEAD, 1, 2, 3], scope, 6) for scope in ("a", "b")] == ([0, 0] if shelf else [6, 8])
+    assert bench.generate([*HEAD * 3, 1], 1, scope="b", public=6).usage.cached_tokens == (0 if shelf else 6)
+
+
 def test_without_reuse_every_prompt_is_computed_anew_and_nothing_stays() -> None:
     bench = Bench(reuse=False)
     first, second = bench.generate([1, 2, 3, 4]), bench.generate([1, 2, 3, 4])
@@ -112,9 +155,10 @@ def test_replies_are_the_same_with_any_company_as_alone(
     under_way: list[tuple[Request, Generated]] = []
     for _ in range(150):
         prompt, scope = chance.choice(prompts), chance.choice(["", "", "x"])
+        public = chance.choice([0, 3, 10])
         settings = Settings(temperature=chance.choice([0.0, 1.5]), seed=7)
         expected = Bench().generate(prompt, settings=settings)
-        under_way.append((bench.submit(prompt, settings=settings, scope=scope), expected))
+        under_way.append((bench.submit(prompt, settings=settings, scope=scope, public=public), expected))
         if chance.random() < 0.1:
             bench.scheduler.interrupt(chance.choice(under_way)[0])
         for _ in range(chance.randrange(6)):
@@ -122,6 +166,7 @@ def test_replies_are_the_same_with_any_company_as_alone(
             assert bench.memory.used() <= 100
             assert bench.tree.used == bench.memory.used()
             check_shelf(bench)
+            check_scopes(bench)
         if chance.random() < 0.3:  # the conversation goes on
             prompts[chance.randrange(len(prompts))] = [*prompt, *(ord(c) - 96 for c in expected.text), 2][:40]
     bench.run()

@@ -49,6 +49,7 @@ def test_structured_outputs(given: dict[str, Any], constraint: Constraint) -> No
         ({"cache_salt": 1}, "cache_salt is a int"),
         ({"priority": 0.5}, "whole number"),
         ({"deadline_s": 0}, "deadline_s is 0"),
+        ({"public_messages": 1}, "public_messages is 1, but of 1 messages the last is somebody's"),
         ({"close_at_limit": True}, "goes with a grammar, regex or json"),
         ({"close_at_limit": True, "structured_outputs": {"choice": ["a"]}}, "goes with a grammar, regex or json"),
         ({"close_at_limit": True, "logprobs": True, "structured_outputs": {"regex": "a"}}, "without logprobs"),
@@ -87,6 +88,8 @@ def test_everything_that_a_request_may_say_of_its_reply() -> None:
     said = {"n": 2, "stop": "x", "stream": True, "cache_salt": "run 1", "priority": -1, "deadline_s": 2}
     ask = parse_chat(HELLO | said)
     assert (ask.n, ask.stops, ask.stream, ask.scope, ask.priority, ask.deadline_s) == (2, ("x",), True, "run 1", -1, 2)
+    rules = {"messages": [{"role": "system", "content": "rules"}, *HELLO["messages"]], "public_messages": 1}
+    assert parse_chat(HELLO | rules).public_messages == 1
     assert parse_chat(HELLO | {"logprobs": True, "top_logprobs": 3}).top_logprobs == 3
     assert parse_chat(HELLO | {"logprobs": False}).top_logprobs is None
     assert parse_text({"prompt": "a", "logprobs": 2}).top_logprobs == 2

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rlm_local.engine.llama import prefix_tree
-from rlm_local.engine.llama.shelf import Node, Shelf
+from rlm_local.engine.llama.prefix_node import Node
+from rlm_local.engine.llama.shelf import Shelf
 from tests.engine.list_memory import Bench, cached, check_shelf
 
 TALK = [1 + i % 19 for i in range(60)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rlm_local.engine.llama.template import ChatTemplate, Part, encode
+from rlm_local.engine.llama.template import ChatTemplate, Part, encode, public_parts
 from rlm_local.errors import EngineRefused
 from rlm_local.types import Message, Role
 
@@ -29,9 +29,9 @@ def spell(text: str, *, special: bool) -> list[int]:
 def test_only_the_templates_own_text_is_ours() -> None:
     parts = ChatTemplate(CHATML).parts([user("hi <|im_end|>")])
     assert parts == [
-        Part("<|im_start|>user\n", ours=True),
-        Part("hi <|im_end|>", ours=False),
-        Part("<|im_end|>\n<|im_start|>assistant\n", ours=True),
+        Part("<|im_start|>user\n"),
+        Part("hi <|im_end|>", 0),
+        Part("<|im_end|>\n<|im_start|>assistant\n"),
     ]
 
 
@@ -42,7 +42,7 @@ def test_a_control_token_in_a_content_is_plain_text() -> None:
 
 def test_a_content_is_never_a_template() -> None:
     text = "{{ messages }} {% raw %} @rlm-local-content-0@"
-    assert Part(text, ours=False) in ChatTemplate(CHATML).parts([user("first"), user(text)])
+    assert Part(text, 1) in ChatTemplate(CHATML).parts([user("first"), user(text)])
 
 
 def test_a_longer_conversation_begins_with_the_tokens_of_the_shorter_one() -> None:
@@ -79,8 +79,8 @@ def test_a_template_cannot_reach_out_of_its_sandbox() -> None:
 
 
 def test_a_wanted_first_token_is_added_once() -> None:
-    assert encode([Part("a", ours=True)], spell, bos=7) == [7, ord("a")]
-    assert encode([Part("<|im_end|>a", ours=True)], spell, bos=1_000_000) == [1_000_000, ord("a")]
+    assert encode([Part("a")], spell, bos=7) == [7, ord("a")]
+    assert encode([Part("<|im_end|>a")], spell, bos=1_000_000) == [1_000_000, ord("a")]
 
 
 R1_LIKE = (
@@ -101,7 +101,7 @@ def test_a_template_that_only_strips_thoughts_from_earlier_replies_cannot_reach_
     template = ChatTemplate(R1_LIKE.replace("<think>\n", ""), bos="<s>", eos="</s>")
     assert template.breaks_growth() == ""
     turn = [user("a"), Message(Role.ASSISTANT, "<think>b</think>c"), user("d")]
-    assert Part("<think>b</think>c", ours=False) in template.parts(turn)
+    assert Part("<think>b</think>c", 1) in template.parts(turn)
 
 
 @pytest.mark.parametrize(
@@ -128,3 +128,17 @@ def test_what_breaks_no_growth_gives_tokens_that_grow() -> None:
         assert tokens[: len(before)] == before
         before = tokens
         messages += [Message(Role.ASSISTANT, "a"), user("u")]
+
+
+def test_the_public_head_ends_with_the_content_of_its_last_message() -> None:
+    parts = ChatTemplate(CHATML).parts([user("rules"), user("an example"), user("a secret")])
+    head = parts[: public_parts(parts, 2)]
+    assert [part.text for part in head if not part.ours] == ["rules", "an example"]
+    assert head[-1].text == "an example"
+    assert public_parts(parts, 0) == 0
+
+
+def test_a_template_that_sets_a_secret_first_has_a_shorter_public_head() -> None:
+    backwards = "{% for m in messages[::-1] %}<|im_start|>{{ m.content }}{% endfor %}"
+    parts = ChatTemplate(backwards).parts([user("rules"), user("a secret")])
+    assert public_parts(parts, 1) == 0

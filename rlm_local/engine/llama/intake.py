@@ -20,7 +20,7 @@ from rlm_local.engine.llama.protocol import Ask
 from rlm_local.engine.llama.reply import Generated
 from rlm_local.engine.llama.request import Hear, Job, Request
 from rlm_local.engine.llama.scheduler import Scheduler
-from rlm_local.engine.llama.template import ChatTemplate, encode
+from rlm_local.engine.llama.template import ChatTemplate, encode, public_parts
 from rlm_local.errors import EngineError, EngineRefused, WindowExceeded
 from rlm_local.types import Usage
 
@@ -81,7 +81,7 @@ class Service:
 
         From any thread.
         """
-        prompt = self._encode(ask)
+        prompt, public = self._encode(ask)
         room = self.window_tokens - len(prompt)
         wanted = ask.max_tokens if ask.max_tokens is not None else max(1, room)
         if wanted > room:
@@ -90,7 +90,7 @@ class Service:
                 f"{len(prompt) + wanted}, but the window is {self.window_tokens}; "
                 "shorten the prompt or lower max_tokens"
             )
-        return [self._job(ask, i, prompt, wanted) for i in range(ask.n)]
+        return [self._job(ask, i, prompt, wanted, public) for i in range(ask.n)]
 
     def metrics(self) -> str:
         return self._scheduler.metrics.text()
@@ -138,7 +138,7 @@ class Service:
         self._context.close()
         self._model.close()
 
-    def _job(self, ask: Ask, index: int, prompt: list[int], max_tokens: int) -> Job:
+    def _job(self, ask: Ask, index: int, prompt: list[int], max_tokens: int, public: int) -> Job:
         seed = ask.settings.seed
         settings = ask.settings if seed is None else replace(ask.settings, seed=seed + index)
         choices = self._choices(ask)
@@ -152,6 +152,7 @@ class Service:
             self._closers.closer(ask.constraint) if ask.constraint and ask.close_at_limit else None,
             stops=ask.stops,
             scope=ask.scope,
+            public=public,
             priority=ask.priority,
             depth=ask.depth,
             deadline_s=ask.deadline_s,
@@ -167,10 +168,14 @@ class Service:
         tree = ChoiceTree(texts, [self.count(text) for text in texts], self._model.ends)
         return tree if tree.longest <= self._context.outputs else None
 
-    def _encode(self, ask: Ask) -> list[int]:
+    def _encode(self, ask: Ask) -> tuple[list[int], int]:
+        """Return the tokens of a prompt, and how many of them hold nobody's words."""
         if isinstance(ask.prompt, str):
             tokens = self.count(ask.prompt)
-            return tokens if self._model.bos is None else [self._model.bos, *tokens]
+            return (tokens if self._model.bos is None else [self._model.bos, *tokens]), 0
         if self._template is None:
             raise EngineRefused("these weights carry no chat template; use /v1/completions")
-        return encode(self._template.parts(ask.prompt), self._model.tokenize, bos=self._model.bos)
+        parts = self._template.parts(ask.prompt)
+        size = public_parts(parts, ask.public_messages)
+        public = encode(parts[:size], self._model.tokenize, bos=self._model.bos) if size else []
+        return public + encode(parts[size:], self._model.tokenize, bos=None if size else self._model.bos), len(public)

@@ -2,8 +2,8 @@
 
 A node is a run of cells, one per token; a request computes at a tip, which is a leaf. What was computed stays
 until its cells are needed, so a root's conversation outlives the sub-calls that come in between; with a shelf
-(shelf.py) it outlives that too. Exact to the token: nothing is rounded to blocks. Every scope has a tree of its own:
-scopes never share a cell.
+(shelf.py) it outlives that too. Exact to the token: nothing is rounded to blocks. Scopes share no cell but those of
+prompts' beginnings that hold nobody's words, and that each of them has said to be such: rules and worked turns.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rlm_local.engine.llama.compute import Memory
-from rlm_local.engine.llama.shelf import Node, Shelf, common, way
+from rlm_local.engine.llama.prefix_node import Node, Shelved, Wanted, deepest, way
+from rlm_local.engine.llama.shelf import Shelf
 from rlm_local.errors import EngineError
 
 IDLE_CELLS = 1024  # that nobody is using may stay in cells, where a shelf can take the others
@@ -37,34 +35,29 @@ class PrefixTree:
         self.used = 0
         self._memory = memory
         self.reuse = reuse
-        self._roots: dict[str, Node] = {}
+        self._root = Node("", None, 0, array("i"))
         self._free = list(range(sequences - 1, -1, -1))
         self._clock = 0
         self.shelf = Shelf(shelf)
 
-    def known(self, scope: str, prompt: Sequence[int]) -> tuple[int, int]:
-        """Return how many tokens of `prompt` can be shared, and how many of those could be evicted as yet.
-
-        At least the last token is computed again, because its logits are wanted.
-        """
-        root, wanted = self._root(scope), _shareable(prompt)
-        node, inside = self._longest(root, wanted)
-        _, shelved = self._way(root, wanted)
-        if shelved and shelved[0][0].start < node.start + inside and (branch := shelved[0][0].parent) is not node:
+    def known(self, wanted: Wanted) -> tuple[int, int]:
+        """Return how many tokens of a prompt can be shared, and how many of those could be evicted as yet."""
+        node, inside = self._longest(wanted)
+        _, shelved = self._way(wanted)
+        if shelved and shelved[0].start < node.start + inside and (branch := shelved[0].parent) is not node:
             # Another branch may be copied back in place of this one: what both have is all that is certain.
             assert branch is not None
             node, inside = branch, len(branch.tokens)
         loose = sum(len(n.tokens) for n in node.path() if not n.pins)
         return node.start + inside, loose - (0 if node.pins else len(node.tokens) - inside)
 
-    def open(self, scope: str, prompt: Sequence[int]) -> Node:
-        """Return a tip that begins where the known prefix of `prompt` ends. Give it to close() in the end."""
-        root, wanted = self._root(scope), _shareable(prompt)
-        self._bring_back(root, wanted)
-        node, inside = self._longest(root, wanted)
+    def open(self, wanted: Wanted) -> Node:
+        """Return a tip that begins where the known prefix of a prompt ends. Give it to close() in the end."""
+        self._bring_back(wanted)
+        node, inside = self._longest(wanted)
         above = self._attach(node, inside)
-        tip = Node(scope, above, above.end, array("i"))
-        tip.asked = len(prompt)
+        tip = Node(wanted.scope, above, above.end, array("i"), wanted.public)
+        tip.asked = len(wanted.tokens) + 1
         tip.returned_to = above.returned_to or 0 < above.asked <= above.end
         self._clock += 1
         tip.last_used = self._clock
@@ -117,12 +110,12 @@ class PrefixTree:
 
     def flush(self, scope: str | None = None) -> int:
         """Drop what no request is using, of one scope or of all; return how many tokens that were."""
-        before = self.used
-        shelved = sum(self.shelf.clear(node) for node in (*self._roots_of(scope), *self._nodes(scope)))
-        while leaves := self._loose_leaves(scope):
+        before = self.used + self.shelf.tokens
+        self.shelf.flush(scope)
+        while leaves := [leaf for leaf in self._loose_leaves() if leaf.is_of(scope)]:
             for leaf in leaves:
                 self._drop(leaf)
-        return shelved + before - self.used
+        return before - self.used - self.shelf.tokens
 
     def put_away_idle(self) -> None:
         """Shelve what nobody is using but for the newest IDLE_CELLS; a conversation too, whose next turn waits.
@@ -140,14 +133,14 @@ class PrefixTree:
             idle -= len(leaf.tokens)
             self._give_up(leaf)
 
-    def _bring_back(self, root: Node, wanted: NDArray[np.int32]) -> None:
+    def _bring_back(self, wanted: Wanted) -> None:
         """Copy what is shelved of a prompt's prefix into the memory again, as far as that pays and there is room."""
-        reach, shelved = self._way(root, wanted)
+        reach, shelved = self._way(wanted)
         if not shelved:
             return
-        there, inside = self._longest(root, wanted)
+        there, inside = self._longest(wanted)
         known = there.start + inside
-        for node, _ in shelved:
+        for node in shelved:
             gain = reach - max(known, node.start)  # by this node and all that follow it
             is_there = node.saved is not None  # what gave way to the nodes before it may have pushed it out
             if not is_there or gain < max(_WORTH_TOKENS, len(node.tokens) * _WORTH_SHARE) or not self._restore(node):
@@ -196,13 +189,13 @@ class PrefixTree:
         self._take_out(leaf)
         self.shelf.put(leaf, saved)
 
-    def _way(self, root: Node, wanted: NDArray[np.int32]) -> tuple[int, tuple[tuple[Node, int], ...]]:
-        """Return what shelf.way() does; nothing where nothing is shelved."""
-        return way(root, wanted) if self.shelf.tokens else (0, ())
+    def _way(self, wanted: Wanted) -> tuple[int, Shelved]:
+        """Return what prefix_node.way() does; nothing where nothing is shelved."""
+        return way(self._root, wanted) if self.shelf.tokens else (0, ())
 
-    def _longest(self, root: Node, wanted: NDArray[np.int32]) -> tuple[Node, int]:
+    def _longest(self, wanted: Wanted) -> tuple[Node, int]:
         """Return the node in which the longest prefix that is in the memory ends, and how far inside it."""
-        return _deepest(root, wanted) if self.reuse else (root, 0)
+        return deepest(self._root, wanted) if self.reuse else (self._root, 0)
 
     def _attach(self, node: Node, inside: int) -> Node:
         """Return a node that ends `inside` tokens into `node` and under which a new tip can hang."""
@@ -213,7 +206,7 @@ class PrefixTree:
     def _split(self, node: Node, inside: int) -> Node:
         """Put the first `inside` tokens of `node` into a node above it, and return that."""
         assert node.parent is not None  # a root has no tokens to split
-        upper = Node(node.scope, node.parent, node.start, node.tokens[:inside])
+        upper = Node(node.scope, node.parent, node.start, node.tokens[:inside], node.public)
         upper.pins, upper.last_used = node.pins, node.last_used
         upper.asked, upper.returned_to = node.asked, node.returned_to
         upper.children = [node]
@@ -249,9 +242,8 @@ class PrefixTree:
     def _merge(self, tip: Node) -> None:
         """Let the tip hold the cells of a sibling for what both say."""
         while tip.tokens:
-            mine = np.frombuffer(tip.tokens, dtype=np.int32).copy()
             assert tip.parent is not None
-            twins = [(common(n.tokens, mine), n) for n in tip.parent.children if n is not tip]
+            twins = [(n.alike(tip), n) for n in tip.parent.children if n is not tip]
             size, twin = max(twins, key=lambda pair: pair[0], default=(0, tip))
             if not size:
                 return
@@ -290,41 +282,16 @@ class PrefixTree:
         self._memory.remove(sequence, 0)
         self._free.append(sequence)
 
-    def _root(self, scope: str) -> Node:
-        return self._roots.setdefault(scope, Node(scope, None, 0, array("i")))
-
-    def _roots_of(self, scope: str | None) -> list[Node]:
-        """Return the root of one scope, if there is any, or of all."""
-        return [root for name, root in self._roots.items() if scope in (None, name)]
-
-    def _loose_leaves(self, scope: str | None = None) -> list[Node]:
+    def _loose_leaves(self) -> list[Node]:
         """Return the leaves that no request is using."""
-        return [node for node in self._nodes(scope) if not node.pins and not node.children]
+        return [node for node in self._nodes() if not node.pins and not node.children]
 
-    def _nodes(self, scope: str | None = None) -> Iterator[Node]:
-        pending = [node for root in self._roots_of(scope) for node in root.children]
+    def _nodes(self) -> Iterator[Node]:
+        pending = [*self._root.children]
         while pending:
             node = pending.pop()
             yield node
             pending.extend(node.children)
-
-
-def _shareable(prompt: Sequence[int]) -> NDArray[np.int32]:
-    """Return what of a prompt can come from memory: all but its last token, whose logits are wanted."""
-    return np.asarray(prompt[:-1], dtype=np.int32)
-
-
-def _deepest(node: Node, wanted: NDArray[np.int32]) -> tuple[Node, int]:
-    best = (node, len(node.tokens))
-    for child in node.children:
-        size = common(child.tokens, wanted)
-        if not size:
-            continue
-        whole = size == len(child.tokens)
-        found = _deepest(child, wanted[size:]) if whole else (child, size)
-        if found[0].start + found[1] > best[0].start + best[1]:
-            best = found
-    return best
 
 
 def _some_leaf(node: Node) -> Node:

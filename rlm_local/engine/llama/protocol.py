@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from rlm_local.engine.llama.mask import Constraint, Dialect
@@ -21,7 +21,7 @@ Body: TypeAlias = Mapping[str, Any]
 _SAMPLING = frozenset({"temperature", "top_p", "top_k", "min_p", "repetition_penalty", "seed"})
 _COMMON = _SAMPLING | {"model", "max_tokens", "structured_outputs", "stream", "stream_options", "n", "stop", "logprobs"}
 _COMMON |= {"cache_salt", "priority", "depth", "deadline_s", "ignore_eos", "close_at_limit", "request_id"}
-_CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs"}
+_CHAT = _COMMON | {"messages", "max_completion_tokens", "top_logprobs", "public_messages"}
 _TEXT = _COMMON | {"prompt"}
 _DETOKENIZE = frozenset({"model", "tokens"})
 _CANCEL = frozenset({"request_id"})
@@ -44,7 +44,8 @@ class Ask:
     stream: bool = False
     stream_usage: bool = False  # a last event with the usage
     top_logprobs: int | None = None  # None: no log-probabilities
-    scope: str = ""  # `cache_salt`: requests of different scopes share nothing
+    scope: str = ""  # `cache_salt`: requests of different scopes share nothing but
+    public_messages: int = 0  # so many first messages, which hold nobody's words; ours alone
     priority: int = 0  # smaller goes first
     depth: int = 0  # levels below the root of a run; among requests of a scope the deepest goes first
     deadline_s: float | None = None  # from when the request was read
@@ -73,7 +74,10 @@ def parse_chat(body: Body) -> Ask:
     if "max_tokens" in body and "max_completion_tokens" in body:
         raise EngineRefused("max_tokens and max_completion_tokens are one thing; send one of them")
     limit = "max_completion_tokens" if "max_completion_tokens" in body else "max_tokens"
-    return _ask(body, tuple(_message(i, m) for i, m in enumerate(messages)), limit)
+    public = _integer(body, "public_messages", 0, low=0) or 0
+    if public >= len(messages):
+        raise EngineRefused(f"public_messages is {public}, but of {len(messages)} messages the last is somebody's")
+    return replace(_ask(body, tuple(_message(i, m) for i, m in enumerate(messages)), limit), public_messages=public)
 
 
 def parse_text(body: Body) -> Ask:

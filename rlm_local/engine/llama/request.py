@@ -15,6 +15,7 @@ from rlm_local.engine.llama.closing import Closer
 from rlm_local.engine.llama.compute import Vocabulary
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.mask import Mask
+from rlm_local.engine.llama.prefix_node import Node
 from rlm_local.engine.llama.reply import (
     NOTHING_CLOSED,
     ChoiceProbability,
@@ -25,7 +26,6 @@ from rlm_local.engine.llama.reply import (
     token_logprob,
 )
 from rlm_local.engine.llama.sampler import Logits, Sampler, Settings
-from rlm_local.engine.llama.shelf import Node
 from rlm_local.engine.llama.stopwatch import TimedMask
 from rlm_local.types import ReplyStop, Usage
 
@@ -44,7 +44,8 @@ class Job:
     choices: ChoiceTree | None = None  # instead of a mask: scored, not written
     closer: Closer | None = None  # beside a mask: max_tokens ends the sentence, and does not cut it
     stops: tuple[str, ...] = ()
-    scope: str = ""  # requests of different scopes share nothing
+    scope: str = ""  # requests of different scopes share nothing but
+    public: int = 0  # so many first tokens of the prompt, which hold nobody's words
     priority: int = 0  # smaller goes first
     depth: int = 0  # levels below the root of its run; among equals the deepest goes first
     deadline_s: float | None = None  # from when the scheduler is given the job

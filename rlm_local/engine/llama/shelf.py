@@ -7,69 +7,9 @@ while it lies there. A copy of 500 tokens takes some milliseconds each way; comp
 from __future__ import annotations
 
 import heapq
-from array import array
-from collections.abc import Iterator, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rlm_local.engine.llama.compute import Saved
-
-# A conversation that was returned to counts as this many requests younger: one pass over a long document in
-# sub-calls would else push out the root that asked for it.
-RETURNED_BONUS = 200
-
-
-class Node:
-    """Tokens start..end of every sequence that passes here. Only a leaf has a sequence number of its own.
-
-    children: those whose tokens are in the model's memory; shelved: those whose are not, nor any below them.
-    """
-
-    __slots__ = (
-        "asked",
-        "children",
-        "last_used",
-        "parent",
-        "pins",
-        "returned_to",
-        "saved",
-        "scope",
-        "sequence",
-        "shelved",
-        "start",
-        "tokens",
-    )
-
-    def __init__(self, scope: str, parent: Node | None, start: int, tokens: array[int]) -> None:
-        self.scope = scope
-        self.parent = parent
-        self.start = start
-        self.tokens = tokens
-        self.children: list[Node] = []
-        self.shelved: list[Node] = []
-        self.saved: Saved | None = None  # what the memory held, for a node that is shelved
-        self.sequence = -1
-        self.pins = 0  # requests under way at or below this node
-        self.last_used = 0
-        self.asked = 0  # where the prompt that wrote this node ended; what follows is its reply
-        self.returned_to = False  # a later prompt went on where a reply stood: a conversation
-
-    @property
-    def end(self) -> int:
-        return self.start + len(self.tokens)
-
-    @property
-    def age(self) -> int:
-        """When it was used last, in requests; the smaller, the sooner it goes."""
-        return self.last_used + RETURNED_BONUS * self.returned_to
-
-    def path(self) -> Iterator[Node]:
-        """This node and all above it that hold tokens, upwards."""
-        node: Node | None = self
-        while node is not None and node.parent is not None:
-            yield node
-            node = node.parent
+from rlm_local.engine.llama.prefix_node import Node
 
 
 class Shelf:
@@ -97,10 +37,11 @@ class Shelf:
         """Keep a node, which no memory holds any more, with all that is shelved below it. reserve() came before."""
         above = node.parent
         assert above is not None  # roots hold no tokens
-        for twin in [one for one in above.shelved if one.tokens == node.tokens]:
+        for twin in [one for one in above.shelved if len(one.tokens) == len(node.tokens) == one.alike(node)]:
             for below in twin.shelved:
                 below.parent = node
             node.shelved += twin.shelved
+            node.public = max(node.public, twin.public)  # the same words; another scope's may hang on them
             twin.shelved = []
             self.take(twin)
         node.saved = saved
@@ -119,33 +60,16 @@ class Shelf:
         node.saved = None
         return saved
 
-    def clear(self, node: Node) -> int:
-        """Drop all that is shelved below a node; return how many tokens that were."""
-        before, found = self.tokens, [*node.shelved]
+    def clear(self, node: Node) -> None:
+        """Drop all that is shelved below a node."""
+        found = [*node.shelved]
         for one in found:  # which grows: conversations are deep
             found += one.shelved
         for one in reversed(found):
             self.take(one)
-        return before - self.tokens
 
-
-def way(node: Node, wanted: NDArray[np.int32]) -> tuple[int, tuple[tuple[Node, int], ...]]:
-    """Return how many tokens of `wanted` are known below a node, and which shelved nodes hold how many of them."""
-    best: tuple[int, tuple[tuple[Node, int], ...]] = (0, ())
-    for child in (*node.children, *node.shelved):  # of equals the one that needs no copy
-        size = common(child.tokens, wanted)
-        if not size:
-            continue
-        reach, shelved = way(child, wanted[size:]) if size == len(child.tokens) else (0, ())
-        if size + reach > best[0]:
-            best = (size + reach, shelved if child.saved is None else ((child, size), *shelved))
-    return best
-
-
-def common(tokens: array[int], wanted: Sequence[int] | NDArray[np.int32]) -> int:
-    """Return how many tokens two begin with alike."""
-    size = min(len(tokens), len(wanted))
-    if not size or tokens[0] != wanted[0]:
-        return 0
-    differs = np.flatnonzero(np.frombuffer(tokens, dtype=np.int32)[:size] != wanted[:size])
-    return int(differs[0]) if len(differs) else size
+    def flush(self, scope: str | None) -> None:
+        """Drop what holds words of one scope, or all."""
+        found = [one for one in self._nodes if one.is_of(scope)]
+        for one in sorted(found, key=lambda node: -node.end):  # what is below goes first
+            self.take(one)

@@ -34,7 +34,11 @@ class Tokenizer(Protocol):
 @dataclass(frozen=True, slots=True)
 class Part:
     text: str
-    ours: bool  # written by the template, not by whoever wrote the messages
+    message: int | None = None  # whose content it is; None: written by the template
+
+    @property
+    def ours(self) -> bool:
+        return self.message is None
 
 
 class ChatTemplate:
@@ -72,8 +76,7 @@ class ChatTemplate:
             if i not in used:
                 raise EngineRefused(f"the chat template leaves out message {i} ({message.role})")
         parts = [
-            Part(messages[int(piece)].content, ours=False) if i % 2 else Part(piece, ours=True)
-            for i, piece in enumerate(pieces)
+            Part(messages[int(piece)].content, int(piece)) if i % 2 else Part(piece) for i, piece in enumerate(pieces)
         ]
         return [part for part in parts if part.text]
 
@@ -110,6 +113,17 @@ def _shown(text: str) -> str:
     """Return the beginning of a template's own text, as a reader of the template would write it."""
     own = _PLACEHOLDERS.sub("(content)", text)
     return repr(own[:30]) if own else "its end"
+
+
+def public_parts(parts: Sequence[Part], messages: int) -> int:
+    """Return how many first parts hold the contents of so many first messages, and of no other.
+
+    Fewer, where a template sets contents in another order.
+    """
+    held = [part.message is not None for part in parts]
+    others = [at for at, part in enumerate(parts) if part.message is not None and part.message >= messages]
+    before = held[: others[0]] if others else held
+    return max((at + 1 for at, is_content in enumerate(before) if is_content), default=0)
 
 
 def encode(parts: Sequence[Part], tokenize: Tokenizer, *, bos: int | None = None) -> list[int]:
