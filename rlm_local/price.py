@@ -37,6 +37,8 @@ class Price:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise ConfigError(f"the price of {name} tokens is {value}, but must be 0 or more, and finite")
+        if self.cached > self.prompt:  # what a call may cost is reckoned as if nothing were cached
+            raise ConfigError(f"cached tokens cost {self.cached}, but must not cost more than others: {self.prompt}")
 
     def cost(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
         """Return what so many tokens cost; cached_tokens are those of the prompt_tokens that were in the cache."""

@@ -46,3 +46,8 @@ def test_a_bound_without_a_price_list_is_refused_and_a_price_of_ones_own_comes_f
 def test_what_is_no_price_is_refused(wrong: float) -> None:
     with pytest.raises(ConfigError, match="the price of completion tokens is"):
         Price("EUR", 1.0, 1.0, wrong)
+
+
+def test_cached_tokens_cost_no_more_than_others() -> None:
+    with pytest.raises(ConfigError, match=r"cached tokens cost 2.0, but must not cost more than others: 1.0"):
+        Price("EUR", 1.0, 2.0, 1.0)

@@ -17,7 +17,7 @@ _NOT_TOLD = re.compile(
 _NONE_FOUND = re.compile(
     r"\W*(?:there (?:is|are|was|were) )?(?:no(?: [\w'-]+){1,4}|none\b(?: [\w'-]+){0,4})\W*", re.IGNORECASE
 )
-_NOTHINGS = frozenset({"0", "None", "set", "Counter"})  # the words of 0, [], set(), Counter() and the like
+_NOTHINGS = frozenset({"0", "set", "Counter"})  # the words of 0, [], set(), Counter() and the like
 
 
 def is_denial(value: JsonValue) -> bool:

@@ -89,14 +89,14 @@ class Judge:
             if has_nothing and self._sent_to_look < SENT_TO_LOOK:
                 self._sent_to_look += 1
                 self.held = final.value
-                return Verdict(self._lookup(final.value), look_first=True)
+                return Verdict(self._unsupported(final.value), look_first=True)
             if self.held != final.value:
                 self.held = final.value
-                return Verdict(self._lookup(final.value))
+                return Verdict(self._unsupported(final.value))
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
 
-    def _lookup(self, value: JsonValue) -> str:
+    def _unsupported(self, value: JsonValue) -> str:
         """Return what is told of an answer that nothing supports."""
         if is_denial(value):
             return self._profile.denied
