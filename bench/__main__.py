@@ -30,6 +30,7 @@ from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, 
 from bench.runtime_cost import measure as measure_cost
 from bench.soak import KILL_WAVE, soak
 from bench.tasks.families import FAMILIES
+from bench.tune import tune_command
 from rlm_local.cards import find_card, load_cards
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
@@ -249,7 +250,7 @@ def grammar_effect_command(
 
 for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command, load_command):
     bench.add_command(command)
-for command in (run_command, compare_command, report_command, mechanics_command):
+for command in (run_command, compare_command, report_command, mechanics_command, tune_command):
     bench.add_command(command)
 
 

@@ -24,6 +24,7 @@ from rlm_local.errors import ConfigError
 from rlm_local.grammar import TurnState, turn_grammar
 from rlm_local.limits import Limits
 from rlm_local.runtime import Runtime, open_runtime
+from rlm_local.runtime import profile_of as card_profile
 from rlm_local.types import GrammarMode
 
 SETTINGS = "settings.json"
@@ -49,11 +50,13 @@ class Settings:
     grammar: GrammarMode
     command: str
     typed: bool = False  # answers are held to the task's schema
+    profile: str | None = None  # in place of the one that the model's card names
 
     def kept(self) -> dict[str, object]:
         """Return what the rows of a folder have in common; more tasks may be asked for later."""
         asked = asdict(self)
-        return {name: value for name, value in asked.items() if name not in ("out", "data", "command", "tasks")}
+        left_out = {"out", "data", "command", "tasks"} | ({"profile"} if self.profile is None else set())
+        return {name: value for name, value in asked.items() if name not in left_out}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,8 @@ class Bench:
         self._say(f"starting {settings.model}")
         async with open_runtime(
             settings.model, self._home, window_tokens=settings.window_tokens, kv_tokens=settings.kv_tokens
-        ) as runtime:
+        ) as loaded:
+            runtime = loaded if settings.profile is None else under(settings.profile, loaded)
             self._say(f"preparing {settings.task} at {settings.tokens} tokens")
             sources = Sources(settings.data)
             family = FAMILIES[settings.task]
@@ -197,6 +201,11 @@ class Bench:
         left_s = left * (time.monotonic() - self._began) / self._done_here
         told = f"  about {duration(left_s)} left" if left else ""
         self._say(row_line(row, self._settings.tasks) + told)
+
+
+def under(profile: str, runtime: Runtime) -> Runtime:
+    """Return a runtime whose runs are told this prompt profile."""
+    return replace(runtime, profile=card_profile(replace(runtime.card, profile=profile), runtime.packages))
 
 
 def blank_result(settings: Settings, runtime: Runtime, sources: Sources) -> Result:

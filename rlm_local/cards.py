@@ -36,6 +36,7 @@ _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\.safetensors")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SENTENCE = re.compile(r"[^\n]+")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _SLOT = re.compile(r"\{n(?::0(\d))?\}")
 _RESERVED = frozenset({"partial"})  # the store keeps unfinished downloads in a folder of this name
@@ -115,10 +116,11 @@ class Card:
     direct_up_to_tokens: int | None  # question and documents that one request answers as well as a run; None: unknown
     description: str
     sampling: Sampling
-    price: Price | None  # of its tokens; None: nobody pays for them
     llama: Weights | None
     vllm: Weights | None
     origin: Path  # the file that this card was read from
+    price: Price | None = None  # of its tokens; None: nobody pays for them
+    evidence: tuple[str, ...] = ()  # sentences of what was measured for it, as `bench tune` writes them
 
     @property
     def engines(self) -> tuple[Weights, ...]:
@@ -185,10 +187,11 @@ def read_card(path: Path) -> Card:
         direct_up_to_tokens=table.optional_count("direct_up_to_tokens"),
         description=table.text("description"),
         sampling=_read_sampling(table.table("sampling")),
-        price=_read_price(table.optional_table("price")),
         llama=_read_weights(table.optional_table("llama"), EngineKind.LLAMA),
         vllm=_read_weights(table.optional_table("vllm"), EngineKind.VLLM),
         origin=path,
+        price=_read_price(table.optional_table("price")),
+        evidence=tuple(table.optional_texts("evidence", _SENTENCE) or ()),
     )
     table.finish()
     if card.imports == ():

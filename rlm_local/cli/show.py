@@ -67,6 +67,9 @@ def _head(card: Card) -> dict[str, object]:
             "top_p": card.sampling.top_p,
             "top_k": card.sampling.top_k,
         },
+        "direct_up_to_tokens": card.direct_up_to_tokens or "not measured",
+        "price": asdict(card.price) if card.price else "none",
+        "evidence": list(card.evidence),
         "card": str(card.origin),
     }
 
