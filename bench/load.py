@@ -105,8 +105,8 @@ class Load:
 
     async def _watch(self) -> None:
         while True:
-            with suppress(OSError):  # between two engines
-                self.samples.append(self.sample())
+            with suppress(OSError, httpx.TransportError):  # between two engines
+                self.samples.append(await self.sample())
             await asyncio.sleep(SAMPLE_S)
 
     async def _tell(self) -> None:
@@ -118,8 +118,8 @@ class Load:
                 f"{ended}; open: {open_now or 'none'}; runs and chats running and waiting: {await self._under_way()}"
             )
 
-    def sample(self) -> Sample:
-        """Return what server and engine hold now. Raises OSError where there is no engine."""
+    async def sample(self) -> Sample:
+        """Return what server and engine hold now. Raises OSError or httpx.TransportError where there is no engine."""
         pid = self.server.pid
         processes = list(below(pid))
         engine = next((each for each in processes if _is_engine(command_of(each))), None)
@@ -131,6 +131,7 @@ class Load:
             server_rss_bytes=rss_bytes(pid),
             server_descriptors=descriptors(pid),
             engine_rss_bytes=rss_bytes(engine),
+            engine_shelved_bytes=await _shelved_bytes(command_of(engine)),
             engine_descriptors=descriptors(engine),
             processes=len(processes),
         )
@@ -154,7 +155,7 @@ class Load:
         await asyncio.sleep(KEPT_S)
         await self.caller.fire(Shot("direct", 0, 0))
         await asyncio.sleep(1.0)
-        return self.sample()
+        return await self.sample()
 
     async def _under_way(self) -> list[int]:
         told = (await self.caller.http.get("/ready")).json()
@@ -219,6 +220,15 @@ async def load(plan: Plan, folder: Path, say: Callable[[str], None]) -> LoadResu
 
 def _is_engine(command: str) -> bool:
     return _ENGINE in command
+
+
+async def _shelved_bytes(command: str) -> int:
+    """Return what an engine of this command line holds outside of its cells, by its own count."""
+    words = command.split()
+    socket = words[words.index("--socket") + 1]
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), base_url="http://engine") as engine:
+        told = (await engine.get("/metrics")).text
+    return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("rlm_engine_shelved_bytes "))
 
 
 def _made(state: Path, count: int) -> list[Tenant]:

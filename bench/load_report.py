@@ -52,6 +52,7 @@ class Sample:
     server_rss_bytes: int
     server_descriptors: int
     engine_rss_bytes: int
+    engine_shelved_bytes: int  # of these, what it keeps on purpose, up to a bound, and fills up in a while
     engine_descriptors: int
     processes: int  # below the server
 
@@ -74,9 +75,10 @@ class LoadResult:
     def memory(self) -> dict[str, tuple[float, float]]:
         """Return medians in the second and the last quarter, by process; those of the engine since the last kill."""
         last = max((sample.kills for sample in self.samples), default=0)
+        engine = [sample for sample in self.samples if sample.kills == last]
         series = {
             "server": [sample.server_rss_bytes for sample in self.samples],
-            "engine": [sample.engine_rss_bytes for sample in self.samples if sample.kills == last],
+            "engine": [sample.engine_rss_bytes - sample.engine_shelved_bytes for sample in engine],
         }
         return {name: _quarters(values) for name, values in series.items() if len(values) >= LEAST_SAMPLES}
 

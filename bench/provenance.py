@@ -54,8 +54,18 @@ def provenance(command: str) -> Provenance:
 
 
 def command_line() -> str:
-    """Return the command that is being run, as somebody else would type it from a clone's root."""
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    """Return the command that is being run, as somebody else would type it from a clone's root.
+
+    Of a folder elsewhere only its name: where it lies on this machine is nobody's business.
+    """
+    return shlex.join(["python", "-m", "bench", *(_without_place(word) for word in sys.argv[1:])])
+
+
+def _without_place(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if equals and Path(value).is_absolute():
+        return f"{option}={Path(value).name}"
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def refuse_full(out: Path | None) -> None:

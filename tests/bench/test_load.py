@@ -26,7 +26,7 @@ from rlm_local.store import Store
 
 MODEL = "smollm2-135m"
 ADA, BOB = Tenant("ada", "rlm-a", "0123456789ab"), Tenant("bob", "rlm-b", "fedcba987654")
-REST = Sample(0, 0, 100 << 20, 20, 300 << 20, 10, 3)
+REST = Sample(0, 0, 100 << 20, 20, 300 << 20, 0, 10, 3)
 GOOD = LoadResult([Outcome("direct", Ended.ANSWERED, 0.1)], [1], ["1.0"] * 100, [REST] * 80, REST, REST, 9.0, [], 20)
 
 
@@ -142,6 +142,11 @@ def test_memory_is_compared_by_quarters_and_that_of_the_engine_since_the_last_ki
     assert found.memory()["engine"] == (300 << 20, 300 << 20)
     assert [fault for fault in found.faults() if "memory of the server grew by" in fault]
     assert replace(GOOD, samples=[REST] * 10).memory() == {}
+
+
+def test_what_the_engine_keeps_on_purpose_is_no_growth() -> None:
+    filling = [replace(REST, engine_rss_bytes=(300 + at) << 20, engine_shelved_bytes=at << 20) for at in range(80)]
+    assert replace(GOOD, samples=filling).memory()["engine"] == (300 << 20, 300 << 20)
 
 
 def test_a_percentile_is_one_of_the_values() -> None:

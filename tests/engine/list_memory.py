@@ -143,6 +143,7 @@ def check_shelf(bench: Bench) -> None:
     found = [node for root in roots for node in below(root)]
     assert bench.tree.shelf._nodes.keys() == set(found)
     assert bench.tree.shelf.tokens == sum(len(node.tokens) for node in found) <= bench.tree.shelf.size
+    assert bench.tree.shelf.bytes == sum(node.saved.nbytes for node in found if node.saved is not None)
     assert all(node.saved is not None and not node.children and not node.pins for node in found)
     assert all(node.sequence < 0 and node.parent is not None and node.start == node.parent.end for node in found)
 

@@ -21,7 +21,7 @@ class Metrics:
         self.computed = {"prompt": 0, "reply": 0}
         self.written = 0  # drawn tokens
         self._gauges = {"requests_waiting": 0, "requests_running": 0}
-        self._gauges |= {"cells_used": 0, "cells": cells, "shelved_tokens": 0}
+        self._gauges |= {"cells_used": 0, "cells": cells, "shelved_tokens": 0, "shelved_bytes": 0}
         self._batch = Histogram(_SIZES)
         self._seconds = {name: Histogram(_SECONDS) for name in ("prompt_step", "reply_step", "draw", "queue")}
         self._seconds |= {name: Histogram(_SHORT_SECONDS) for name in ("mask", "begin")}
@@ -52,9 +52,9 @@ class Metrics:
         self.written += written
         self.requests[_outcome(error)] += 1
 
-    def state(self, *, waiting: int, running: int, cells: int, shelved: int) -> None:
+    def state(self, *, waiting: int, running: int, cells: int, shelved: int, shelved_bytes: int) -> None:
         self._gauges |= {"requests_waiting": waiting, "requests_running": running}
-        self._gauges |= {"cells_used": cells, "shelved_tokens": shelved}
+        self._gauges |= {"cells_used": cells, "shelved_tokens": shelved, "shelved_bytes": shelved_bytes}
 
     def text(self) -> str:
         """Return the exposition format, version 0.0.4."""

@@ -88,6 +88,7 @@ class Scheduler:
             running=len(self._running),
             cells=self._tree.used,
             shelved=self._tree.shelf.tokens,
+            shelved_bytes=self._tree.shelf.bytes,
         )
         return bool(self._waiting or self._running)
 

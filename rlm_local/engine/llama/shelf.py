@@ -18,6 +18,7 @@ class Shelf:
     def __init__(self, size: int) -> None:
         self.size = size
         self.tokens = 0
+        self.bytes = 0  # of ordinary memory that holds them
         self._nodes: dict[Node, None] = {}  # a set in the order of putting, so that equals go in it
 
     def reserve(self, count: int) -> None:
@@ -48,6 +49,7 @@ class Shelf:
         above.shelved.append(node)
         self._nodes[node] = None
         self.tokens += len(node.tokens)
+        self.bytes += saved.nbytes
 
     def take(self, node: Node) -> Saved:
         """Return what the memory held of a node, which is not shelved from now on; what is below it stays so."""
@@ -57,6 +59,7 @@ class Shelf:
         node.parent.shelved.remove(node)
         del self._nodes[node]
         self.tokens -= len(node.tokens)
+        self.bytes -= saved.nbytes
         node.saved = None
         return saved
 
