@@ -21,6 +21,7 @@ from pathlib import Path
 
 import httpx
 
+from bench.engine.counters import counters_behind
 from bench.load_client import FILES, RUNS, Caller
 from bench.load_report import Ended, LoadResult, Outcome, Sample
 from bench.load_requests import Shot, Tenant, deal, foreign, new_canary
@@ -225,10 +226,8 @@ def _is_engine(command: str) -> bool:
 async def _shelved_bytes(command: str) -> int:
     """Return what an engine of this command line holds outside of its cells, by its own count."""
     words = command.split()
-    socket = words[words.index("--socket") + 1]
-    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=socket), base_url="http://engine") as engine:
-        told = (await engine.get("/metrics")).text
-    return next(int(line.split()[1]) for line in told.splitlines() if line.startswith("rlm_engine_shelved_bytes "))
+    socket = Path(words[words.index("--socket") + 1])
+    return int((await counters_behind(socket))["shelved_bytes"])
 
 
 def _made(state: Path, count: int) -> list[Tenant]:

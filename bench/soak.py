@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from bench.engine.counters import counters
 from bench.processes import rss_bytes
 from bench.soak_report import Calm, Ended, Outcome, SoakResult
 from bench.soak_requests import Mix, Shot
@@ -117,10 +118,10 @@ class Soak:
     async def _look(self, *, after_kill: bool) -> None:
         """Wait until nothing runs, then compare the account of the cells with what dropping them all frees."""
         async with connected(self.engine.socket) as client:
-            began, rest = time.perf_counter(), await metrics(client)
+            began, rest = time.perf_counter(), await counters(client)
             while (rest["requests_running"] or rest["requests_waiting"]) and time.perf_counter() < began + CALM_S:
                 await asyncio.sleep(0.02)
-                rest = await metrics(client)
+                rest = await counters(client)
             rss = rss_bytes(self.engine.pid)
             freed = (await client.post("/reset_prefix_cache", json={})).json()["freed_tokens"]
             # An account that is right here and wrong in llama.cpp would show now: this takes all cells but one or two.
@@ -186,12 +187,6 @@ def _judged(shot: Shot, texts: list[str]) -> tuple[Ended, str]:
 def full_house(cells: int, tokens_each: int) -> dict[str, Any]:
     """Return a request that takes every cell but the one or two that a window of as many tokens cannot reach."""
     return {"prompt": FILLER * ((cells - 1) // tokens_each), "max_tokens": 1, "temperature": 0}
-
-
-async def metrics(client: httpx.AsyncClient) -> dict[str, float]:
-    lines = (await client.get("/metrics")).text.splitlines()
-    rows = [line.removeprefix("rlm_engine_").rpartition(" ") for line in lines if not line.startswith("#")]
-    return {name: float(value) for name, _, value in rows}
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import httpx
 
+from bench.engine.counters import counters
 from rlm_local.engine.launch import Launch, plan
 from rlm_local.engine.process import EngineProcess
 from rlm_local.errors import EngineUnavailable, RlmError
@@ -77,10 +78,8 @@ class Ours:
         return await self.post("/v1/completions", {"prompt": prompt, "temperature": 0, **body})
 
     async def counters(self) -> dict[str, float]:
-        """Return every sample of /metrics without the engine's prefix."""
-        lines = (await self._client.get("/metrics")).text.splitlines()
-        samples = (line.rpartition(" ") for line in lines if not line.startswith("#"))
-        return {name.removeprefix("rlm_engine_"): float(value) for name, _, value in samples}
+        """Return what it has counted; see bench.engine.counters."""
+        return await counters(self._client)
 
     async def moments(self, prompt: str, *, out: int) -> list[float]:
         """Return when each piece of a reply came, by the clock of time.perf_counter."""

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.engine.counters import counters
+
 pytestmark = [pytest.mark.engine, pytest.mark.asyncio(loop_scope="session")]
 
 # Most by which two logits of these weights were seen to change with the order of additions: activations are
@@ -34,11 +36,6 @@ async def events(raw: httpx.AsyncClient, body: dict[str, Any], path: str = CHAT)
         lines = [line.removeprefix("data: ") async for line in response.aiter_lines() if line]
     assert lines.pop() == "[DONE]"
     return [json.loads(line) for line in lines]
-
-
-async def metric(raw: httpx.AsyncClient, name: str) -> float:
-    lines = (await raw.get("/metrics")).text.splitlines()
-    return next(float(line.split()[-1]) for line in lines if line.startswith(f"rlm_engine_{name} "))
 
 
 async def test_eight_at_once_get_the_replies_that_each_gets_alone(raw: httpx.AsyncClient) -> None:
@@ -137,13 +134,13 @@ async def test_a_stream_says_the_same_piece_by_piece(raw: httpx.AsyncClient) -> 
 
 async def test_a_stream_that_nobody_reads_any_more_is_ended(raw: httpx.AsyncClient) -> None:
     cancelled = 'requests_total{outcome="cancelled"}'
-    before = await metric(raw, cancelled)
+    before = (await counters(raw))[cancelled]
     async with raw.stream("POST", CHAT, json=user("Count.", max_tokens=1500, ignore_eos=True, stream=True)) as reply:
         await anext(reply.aiter_lines())
     async with asyncio.timeout(5):
-        while await metric(raw, cancelled) == before:  # noqa: ASYNC110 it happens in another process
+        while (await counters(raw))[cancelled] == before:  # noqa: ASYNC110 it happens in another process
             await asyncio.sleep(0.02)
-    assert await metric(raw, "requests_running") == 0
+    assert (await counters(raw))["requests_running"] == 0
 
 
 async def test_a_request_that_is_cancelled_by_name_tells_what_it_had_cost(raw: httpx.AsyncClient) -> None:
@@ -232,10 +229,11 @@ async def test_tokens_become_text_again(raw: httpx.AsyncClient) -> None:
 
 async def test_metrics_count_what_was_shared_and_computed(raw: httpx.AsyncClient) -> None:
     names = ("prefix_cache_queries_total", "prefix_cache_hits_total", 'computed_tokens_total{of="prompt"}')
-    before = [await metric(raw, name) for name in names]
+    before = await counters(raw)
     usage = (await post(raw, CHAT, user("Metrics count. " * 10, max_tokens=1)))["usage"]
-    queries, hits, computed = [await metric(raw, name) - b for name, b in zip(names, before, strict=True)]
+    counted = await counters(raw)
+    queries, hits, computed = (counted[name] - before[name] for name in names)
     cached = usage["prompt_tokens_details"]["cached_tokens"]
     assert (queries, hits) == (usage["prompt_tokens"], cached)
     assert computed == queries - hits - 1  # the last token counts with the reply's
-    assert await metric(raw, "cells_used") <= await metric(raw, "cells")
+    assert counted["cells_used"] <= counted["cells"]

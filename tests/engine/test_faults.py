@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.engine.counters import counters
 from rlm_local.engine.client import HttpEngine
 from rlm_local.engine.launch import Launch, launch_llama
 from rlm_local.engine.process import EngineProcess
@@ -133,14 +134,10 @@ class Server:
         while self._writers:
             self._writers.pop().close()
 
-    async def metric(self, name: str) -> float:
-        lines = (await self.client.get("/metrics")).text.splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"rlm_engine_{name} "))
-
     async def at_rest(self, within_s: float) -> None:
         """Wait until no request is under way. Raises TimeoutError."""
         async with asyncio.timeout(within_s):
-            while await self.metric("requests_running"):  # noqa: ASYNC110 it happens in another process
+            while (await counters(self.client))["requests_running"]:  # noqa: ASYNC110 it happens in another process
                 await asyncio.sleep(0.01)
 
     def rss_bytes(self) -> int:

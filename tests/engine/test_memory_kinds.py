@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from bench.engine.counters import counters
 from rlm_local.engine.launch import LlamaEngine, launch_llama
 from tests.engine import toy_models
 
@@ -30,20 +31,16 @@ class Toy:
 
     def __init__(self, engine: LlamaEngine, client: httpx.AsyncClient) -> None:
         self.engine = engine
-        self._client = client
+        self.client = client
 
     async def write(self, prompt: str, **more: Any) -> dict[str, Any]:
         body = {"prompt": prompt, "max_tokens": OUT, "temperature": 0, "ignore_eos": True, "logprobs": 0} | more
-        response = await self._client.post("/v1/completions", json=body)
+        response = await self.client.post("/v1/completions", json=body)
         assert response.status_code == 200, response.text
         return response.json()
 
     async def flush(self, scope: str) -> None:
-        assert (await self._client.post("/reset_prefix_cache", json={"cache_salt": scope})).status_code == 200
-
-    async def metric(self, name: str) -> float:
-        lines = (await self._client.get("/metrics")).text.splitlines()
-        return next(float(line.split()[-1]) for line in lines if line.startswith(f"rlm_engine_{name} "))
+        assert (await self.client.post("/reset_prefix_cache", json={"cache_salt": scope})).status_code == 200
 
 
 @asynccontextmanager
@@ -93,7 +90,7 @@ async def test_replies_are_those_of_a_fresh_memory(make: Callable[[Path], Path],
         heads = [0] + [len(HEAD) + len("Question ")] * 7 + [120, 180]
         assert cached == ([0] * len(PROMPTS) if warned else heads)
         shared_once = len(HEAD) + len("Question ") + 8 * (len("0?") + OUT - 1) + 2 * (len("!") + OUT - 1)
-        assert await toy.metric("cells_used") == (0 if warned else pytest.approx(shared_once, abs=OUT))
+        assert (await counters(toy.client))["cells_used"] == (0 if warned else pytest.approx(shared_once, abs=OUT))
     assert list((tmp_path / "run").iterdir()) == []
 
 
