@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from bench.arms.build import RLM_ARMS
 from bench.memory import METHOD
 from bench.output import write_result
 from bench.provenance import Provenance
@@ -138,7 +139,7 @@ def summary_lines(result: Result) -> list[str]:
         f"median {total['median_s']:.1f} s, together {total['wall_s']:.0f} s",
         f"tokens {total['prompt_tokens']} in ({total['cached_tokens']} cached), {total['completion_tokens']} out; "
         f"turns {total['turns']}, sub-calls {total['subcalls']}",
-        *(run_lines(total) if result.profile else []),
+        *(run_lines(total) if result.arm in RLM_ARMS else []),
         *(f"floor, {name}: score {points:.3f}" for name, points in floors(result.rows).items()),
     ]
     if total["labelled"]:
