@@ -174,6 +174,7 @@ def test_replies_are_the_same_with_any_company_as_alone(
         if request.result.exception(0) is None:
             assert request.result.result(0).text == expected.text
             assert request.cached < len(request.prompt)
+            assert request.cached <= max(may_share(request, other) for other, _ in under_way)
     assert sum(r.result.exception(0) is None for r, _ in under_way) > 100
     assert not bench.tree.pinned()
     bench.check()
@@ -181,3 +182,13 @@ def test_replies_are_the_same_with_any_company_as_alone(
     bench.scheduler.flush(None)
     check_shelf(bench)
     assert bench.tree.shelf.tokens == bench.tree.used == 0
+
+
+def may_share(request: Request, other: Request) -> int:
+    """Return how many tokens one may have of another: of its own scope all, of others what both have said is public."""
+    if other is request:
+        return 0
+    said = [*other.prompt, *other.reply]
+    mine = request.job
+    size = next((at for at, (a, b) in enumerate(zip(mine.prompt, said, strict=False)) if a != b), len(mine.prompt))
+    return size if other.job.scope == mine.scope else min(size, mine.public, other.job.public)
