@@ -126,6 +126,7 @@ class Load:
         engine = next((each for each in processes if _is_engine(command_of(each))), None)
         if engine is None:
             raise ProcessLookupError("no engine")
+        held = descriptors(engine)  # before it is asked, by a connection that it may hold for a moment longer
         return Sample(
             requests=len(self.outcomes),
             kills=len(self.kills),
@@ -133,7 +134,7 @@ class Load:
             server_descriptors=descriptors(pid),
             engine_rss_bytes=rss_bytes(engine),
             engine_shelved_bytes=await _shelved_bytes(command_of(engine)),
-            engine_descriptors=descriptors(engine),
+            engine_descriptors=held,
             processes=len(processes),
         )
 
