@@ -65,8 +65,8 @@ def test_what_is_not_shown_to_be_the_same_and_a_leak_that_is_not_found_are_fault
 @pytest.mark.jail
 @pytest.mark.slow
 def test_a_lookup_that_reads_a_file_where_the_id_exists_shows(nsjail: None, tmp_path: Path) -> None:
-    # Read a hundred times, so that it shows within few rounds on a machine that does other things too: what it takes was
-    # 0.3 ms for twenty of them where the answer took 2.6, and an interval of forty rounds half a millisecond wide.
+    # Read a hundred times, so that it shows within few rounds on a slow machine that does other things too: twenty
+    # reads took 0.3 ms there, where the answer took 2.6 and the interval was a millisecond wide.
     (found,) = pairs(tmp_path / "leaky", (LEAKY[0], "100"), 40, 1, print, only="file, GET")
     assert (found.status, found.same_answer) == (404, True)
     assert found.verdict is Verdict.APART, found
