@@ -70,6 +70,9 @@ async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request)
         return None
     conversation = read_conversation(body.messages)
     if not conversation.has_documents:
+        if body.rlm is not None and body.rlm.max_cost is not None:
+            said = "rlm.max_cost bounds a run, and without a document there is none; leave it out, or bring a document"
+            raise Problem(400, said, param="rlm")
         return None
     brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
     for document in (*conversation.documents, *brought):

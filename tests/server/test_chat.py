@@ -170,6 +170,11 @@ async def test_a_limit_ends_in_an_answer_that_says_so(serve: Serve) -> None:
         ({"stream_options": {"include_usage": True}}, 400, "stream_options goes with stream"),
         ({"rlm": {"max_turns": 3, "max_tokens": 5}}, 400, "max_tokens is 5"),
         ({"rlm": {"max_cost": 2}}, 400, "max_cost is 2, but the card of smollm2-135m has no price list"),
+        (
+            {"rlm": {"max_cost": 2}, "messages": [{"role": "user", "content": "Hello!"}]},
+            400,
+            "rlm.max_cost bounds a run, and without a document there is none",
+        ),
         ({"rlm": {"deep": 3}}, 400, "not served: rlm.deep"),
         ({"model": f"{MODEL}:direct", "rlm": {}}, 400, "rlm goes with"),
         ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema is missing"),
