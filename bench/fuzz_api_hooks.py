@@ -15,6 +15,7 @@ import schemathesis
 
 _MODEL = os.environ["RLM_FUZZ_MODEL"]
 _BOUNDS = {"max_turns": 2, "max_subcalls": 2, "max_seconds": 2}
+_SERVED = {"max_turns": (2, 64), "max_subcalls": (0, 1_000_000), "max_seconds": (0, 3_600)}  # by server/chat_request.py
 _OWN_NAME = 8  # one in so many keeps the name that was drawn
 _NAME_CHARS = 200  # of a model, at most
 _TOKENS = 16
@@ -48,4 +49,12 @@ def _capped(drawn: Any) -> Any:
 
 
 def _bounded(drawn: Any) -> Any:
-    return {**drawn, **_BOUNDS} if isinstance(drawn, dict) else _BOUNDS if drawn is None else drawn
+    """Return limits of a run that soon ends; what is wrong on purpose stays wrong."""
+    if not isinstance(drawn, dict):
+        return _BOUNDS if drawn is None else drawn
+    return {**drawn, **{name: bound for name, bound in _BOUNDS.items() if _is_served(name, drawn.get(name))}}
+
+
+def _is_served(name: str, drawn: Any) -> bool:
+    low, high = _SERVED[name]
+    return drawn is None or (type(drawn) in (int, float) and low <= drawn <= high)
