@@ -120,10 +120,13 @@ def public_parts(parts: Sequence[Part], messages: int) -> int:
 
     Fewer, where a template sets contents in another order.
     """
-    held = [part.message is not None for part in parts]
-    others = [at for at, part in enumerate(parts) if part.message is not None and part.message >= messages]
-    before = held[: others[0]] if others else held
-    return max((at + 1 for at, is_content in enumerate(before) if is_content), default=0)
+    size = 0
+    for at, part in enumerate(parts, start=1):
+        if part.message is not None:
+            if part.message >= messages:
+                break
+            size = at
+    return size
 
 
 def encode(parts: Sequence[Part], tokenize: Tokenizer, *, bos: int | None = None) -> list[int]:
