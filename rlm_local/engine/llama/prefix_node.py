@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -77,18 +78,7 @@ class Node:
 
     def alike(self, other: Node) -> int:
         """Return how many tokens this and another node below the same one may hold in common."""
-        return self.shared(other.scope, other.public, other.tokens)
-
-    def shared(self, scope: str, public: int, tokens: Sequence[int] | NDArray[np.int32]) -> int:
-        """Return how many of its tokens `tokens`, of a scope and with a public beginning, may share with it."""
-        size = min(len(self.tokens), len(tokens))
-        if scope != self.scope:
-            size = min(size, self.public - self.start, public - self.start)
-        if size <= 0 or self.tokens[0] != tokens[0]:
-            return 0
-        theirs = np.asarray(tokens[:size], dtype=np.int32)
-        differs = np.flatnonzero(np.frombuffer(self.tokens, dtype=np.int32)[:size] != theirs)
-        return int(differs[0]) if len(differs) else size
+        return _common(self.tokens, other.tokens, _shareable(self, other) - self.start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +90,31 @@ class Wanted:
     public: int = 0
 
     @staticmethod
-    def of(scope: str, prompt: Sequence[int], public: int = 0) -> Wanted:
+    def of(scope: str, prompt: Sequence[int] | NDArray[np.int32], public: int = 0) -> Wanted:
         """All but the last token, whose logits are wanted."""
         return Wanted(scope, np.asarray(prompt[:-1], dtype=np.int32), public)
 
     def along(self, node: Node) -> int:
         """Return how many of a node's tokens are wanted and may be shared, where all above it are."""
-        return node.shared(self.scope, self.public, self.tokens[node.start :])
+        return _common(node.tokens, self.tokens[node.start :], _shareable(self, node) - node.start)
+
+    def alike(self, other: Wanted) -> int:
+        """Return how many tokens two prompts may share."""
+        return _common(self.tokens, other.tokens, _shareable(self, other))
+
+
+def _shareable(one: Node | Wanted, other: Node | Wanted) -> int:
+    """Return up to which position two may share: within a scope everywhere, else as far as both say it is public."""
+    return sys.maxsize if one.scope == other.scope else min(one.public, other.public)
+
+
+def _common(one: array[int] | NDArray[np.int32], other: array[int] | NDArray[np.int32], most: int) -> int:
+    """Return how many tokens two begin with alike, `most` at most."""
+    size = min(len(one), len(other), most)
+    if size <= 0 or one[0] != other[0]:
+        return 0
+    differs = np.flatnonzero(np.frombuffer(one, dtype=np.int32)[:size] != np.frombuffer(other, dtype=np.int32)[:size])
+    return int(differs[0]) if len(differs) else size
 
 
 Shelved: TypeAlias = tuple[Node, ...]

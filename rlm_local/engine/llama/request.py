@@ -15,7 +15,7 @@ from rlm_local.engine.llama.closing import Closer
 from rlm_local.engine.llama.compute import Vocabulary
 from rlm_local.engine.llama.interrupt import Cancel
 from rlm_local.engine.llama.mask import Mask
-from rlm_local.engine.llama.prefix_node import Node
+from rlm_local.engine.llama.prefix_node import Node, Wanted
 from rlm_local.engine.llama.reply import (
     NOTHING_CLOSED,
     ChoiceProbability,
@@ -75,6 +75,7 @@ class Request:
         self.result: Future[Generated] = Future()
         self.result.set_running_or_notify_cancel()  # so that nobody's waiting for it can cancel it
         self.prompt = np.asarray(job.prompt, dtype=np.int32)
+        self.wanted = Wanted.of(job.scope, self.prompt, job.public)
         self._tip: Node | None = None
         self.cached = 0
         self.arrived = 0.0  # the scheduler's clock, seconds

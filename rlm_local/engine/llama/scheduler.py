@@ -10,15 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
-
 from rlm_local.engine.llama.choices import Place, groups
 from rlm_local.engine.llama.compute import Computation, Part
 from rlm_local.engine.llama.fair import FairOrder
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, DeadlinePassed, NoRoom
 from rlm_local.engine.llama.metrics import Metrics
 from rlm_local.engine.llama.pace import ESTABLISHED, Pace
-from rlm_local.engine.llama.prefix_node import Wanted
 from rlm_local.engine.llama.prefix_tree import PrefixTree
 from rlm_local.engine.llama.request import Request
 from rlm_local.engine.llama.sampler import Logits
@@ -114,27 +111,20 @@ class Scheduler:
             if len(self._running) == self._running_max:
                 return
             job = request.job
-            wanted = Wanted.of(job.scope, job.prompt, job.public)
-            known, loose = self._tree.known(wanted)
+            known, loose = self._tree.known(request.wanted)
             if any(self._will_share(request, other) > known for other in self._running):
                 continue  # computing it here too would be a waste; others may go ahead
             reserved = sum(r.outstanding for r in self._running)
             if self._tree.pinned() + loose + reserved + job.reach - known > self._tree.cells:
                 return  # nobody overtakes for being small, or the large would never run
-            request.admit(self._tree.open(wanted))
+            request.admit(self._tree.open(request.wanted))
             self._waiting.remove(request)
             self._running.append(request)
             self.metrics.admitted(len(job.prompt), request.cached, waited_s=self._clock() - request.arrived)
 
     def _will_share(self, request: Request, other: Request) -> int:
         """Return how many tokens `request` can take over once `other` has read its prompt; 0 if it has."""
-        if not self._tree.reuse or other.is_read:
-            return 0
-        size = min(len(request.prompt), len(other.prompt)) - 1
-        if other.job.scope != request.job.scope:
-            size = min(size, request.job.public, other.job.public)
-        differs = np.flatnonzero(request.prompt[:size] != other.prompt[:size])
-        return int(differs[0]) if len(differs) else size
+        return 0 if not self._tree.reuse or other.is_read else request.wanted.alike(other.wanted)
 
     def _write(self) -> None:
         """Compute one token of each reply, and draw the next."""
