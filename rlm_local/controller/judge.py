@@ -86,13 +86,11 @@ class Judge:
         )
         if not supported and not self.stuck:
             has_nothing = is_denial(final.value) or is_quoted(final.value, self._worked)
-            if has_nothing and self._sent_to_look < SENT_TO_LOOK:
-                self._sent_to_look += 1
+            look_first = has_nothing and self._sent_to_look < SENT_TO_LOOK
+            if look_first or self.held != final.value:
+                self._sent_to_look += look_first
                 self.held = final.value
-                return Verdict(self._unsupported(final.value), look_first=True)
-            if self.held != final.value:
-                self.held = final.value
-                return Verdict(self._unsupported(final.value))
+                return Verdict(self._unsupported(final.value), look_first=look_first)
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
 
