@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,7 +168,8 @@ def ask(
     answer_type = read_schema(schema)
     where = home()
     plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
-    limits = _in_options(lambda: priced(limits, plan.card.price, plan.card.name))
+    with _told_in_options():
+        limits = priced(limits, plan.card.price, plan.card.name)
     if max_depth is None:
         limits = replace(limits, max_depth=default_depth(plan.profile))
     writer = _writer(trace_dir, where.traces)
@@ -207,17 +209,16 @@ def _text(argument: str) -> str:
 
 def _limits(written: int | None, **fields: float | None) -> Limits:
     """Return the limits; what is wrong with them is told in the names of the options. written: see writing_at_most."""
-
-    def limits() -> Limits:
-        given = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
-        return given if written is None else writing_at_most(given, written)
-
-    return _in_options(limits)
+    with _told_in_options():
+        limits = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
+        return limits if written is None else writing_at_most(limits, written)
 
 
-def _in_options(made: Callable[[], Limits]) -> Limits:
+@contextmanager
+def _told_in_options() -> Iterator[None]:
+    """Have what is wrong with limits told in the names of the options."""
     try:
-        return made()
+        yield
     except ConfigError as error:
         said = re.sub(_FIELD, lambda name: _OPTION_BY_FIELD[name[0]], str(error))
         raise ConfigError(said, hint=error.hint) from error
