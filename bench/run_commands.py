@@ -38,6 +38,11 @@ LISTS = "\b\nTASK is one of:\n{tasks}\n\n\b\nARM is one of:\n{arms}".format(
 )
 
 
+def most_tokens(length: int) -> int:
+    """Return the tokens that a task of a length may take where nobody says otherwise."""
+    return max(DEFAULTS.max_tokens, TOKENS_PER_TOKEN * length)
+
+
 @click.command("run", epilog=LISTS)
 @click.argument("task", type=click.Choice(list(FAMILIES)), metavar="TASK")
 @click.option("--arm", type=click.Choice(list(ARMS)), default="rlm", metavar="ARM", help="The way of answering.")
@@ -103,7 +108,7 @@ def run_command(
         limits=Limits(
             max_turns=max_turns,
             wall_s=max_seconds,
-            max_tokens=max_tokens or max(DEFAULTS.max_tokens, TOKENS_PER_TOKEN * tokens),
+            max_tokens=max_tokens or most_tokens(tokens),
             max_subcalls=max_subcalls,
         ),
         grammar=GrammarMode(grammar),

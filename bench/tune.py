@@ -22,7 +22,7 @@ from bench.paired import Comparison
 from bench.provenance import command_line
 from bench.report import summary_lines, write
 from bench.run import Settings, run
-from bench.run_commands import INTERRUPTED, MAX_SUBCALLS
+from bench.run_commands import INTERRUPTED, MAX_SUBCALLS, most_tokens
 from bench.tasks.families import FAMILIES
 from rlm_local.cards import DEFAULT_MODEL, PROFILES, Card, find_card, load_cards, read_card
 from rlm_local.config import home
@@ -151,7 +151,7 @@ def tune_command(
         out=out,
         window_tokens=None,
         kv_tokens=None,
-        limits=Limits(wall_s=max_seconds, max_subcalls=MAX_SUBCALLS),
+        limits=Limits(wall_s=max_seconds, max_tokens=most_tokens(max(tokens)), max_subcalls=MAX_SUBCALLS),
         grammar=DEFAULT_GRAMMAR,
         command=command_line(),
     )
