@@ -5,6 +5,7 @@ The weights are the smallest there are, so the tests look at the shape of an ans
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from rlm_local.trace import read_trace
 pytestmark = [pytest.mark.engine, pytest.mark.jail, pytest.mark.slow]
 
 BRIEF = ("--max-turns", "2", "--max-seconds", "90")
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +118,11 @@ def test_without_a_network_the_answer_is_the_same(answered: tuple[Any, Any], ins
         here, there = answered[1].answer, asking.answer
         if "time_limit" in (here["stop"], there["stop"]):
             pytest.skip("this machine is too slow for two turns in the time that the test gives them")
+        addresses = [ADDRESS.search("\n".join(one.err)) for one in (answered[1], asking)]
         for answer in (here, there):
             del answer["trace"], answer["usage"]["wall_s"]
+            if any(addresses):  # of a "<generator object ...>", say: other digits each time, and maybe a token more
+                del answer["usage"]["prompt_tokens"]
         assert there == here
 
 
