@@ -8,6 +8,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from rlm_local.documents.decode import binary_kind
 from rlm_local.documents.reading import read_text
@@ -140,18 +141,21 @@ class Files:
         """Raises Problem (404)."""
         found = self._database.rows(f"SELECT {_COLUMNS} FROM files WHERE id = ? AND tenant = ?", file_id, tenant)
         if not found:
-            raise Problem(404, "there is no such file", code="not_found")
+            raise _no_such_file()
         return _file(found[0])
 
-    def path(self, tenant: str, file_id: str) -> Path:
-        """Return where a file's bytes are. Raises Problem (404)."""
-        return self._folder / self.find(tenant, file_id).id
+    def open(self, tenant: str, file_id: str) -> BinaryIO:
+        """Return a file's bytes, to be read and closed. Raises Problem (404), also for one that is deleted just now."""
+        try:
+            return (self._folder / self.find(tenant, file_id).id).open("rb")
+        except FileNotFoundError:
+            raise _no_such_file() from None
 
     def delete(self, tenant: str, file_id: str) -> None:
         """Raises Problem (404)."""
-        path = self.path(tenant, file_id)
-        self._database.write("DELETE FROM files WHERE id = ? AND tenant = ?", file_id, tenant)
-        path.unlink(missing_ok=True)
+        file = self.find(tenant, file_id)
+        self._database.write("DELETE FROM files WHERE id = ? AND tenant = ?", file.id, tenant)
+        (self._folder / file.id).unlink(missing_ok=True)
 
     def check(self, tenant: str, file_ids: tuple[str, ...]) -> list[StoredFile]:
         """Return these files. Raises Problem: 404, and 413 where they are too much for one run together."""
@@ -189,6 +193,10 @@ def _text(path: Path, name: str, shelf: Shelf) -> HeldText:
     if reading.is_blank_text:
         raise DocumentError(f"{name} holds nothing but white space")
     return reading.text
+
+
+def _no_such_file() -> Problem:
+    return Problem(404, "there is no such file", code="not_found")
 
 
 def _plain(name: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import closing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
@@ -72,16 +74,7 @@ def files_routes(files: Files) -> APIRouter:
 
     @router.get("/v1/files/{file_id}/content", summary="Its bytes")
     async def content(request: Request, file_id: str) -> Response:
-        path = files.path(tenant_of(request), file_id)
-
-        async def pieces() -> AsyncIterator[bytes]:
-            with path.open("rb") as file:
-                while piece := file.read(_PIECE_BYTES):
-                    yield piece
-
-        # Never as what it claims to be: a document is not to be run or shown by a browser.
-        headers = {"Content-Disposition": "attachment", "Cache-Control": "no-store"}
-        return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)
+        return _FileResponse(files.open(tenant_of(request), file_id))
 
     @router.delete("/v1/files/{file_id}", summary="Delete a file")
     async def delete(request: Request, file_id: str) -> Response:
@@ -89,3 +82,23 @@ def files_routes(files: Files) -> APIRouter:
         return Json({"id": file_id, "object": "file", "deleted": True})
 
     return router
+
+
+class _FileResponse(StreamingResponse):
+    """Sends a file that is open already, so that one deleted meanwhile is sent to its end; closes it in any case."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        # Never as what it claims to be: a document is not to be run or shown by a browser.
+        headers = {"Content-Disposition": "attachment", "Cache-Control": "no-store"}
+        headers["Content-Length"] = str(os.fstat(file.fileno()).st_size)
+        super().__init__(_pieces(file), media_type="application/octet-stream", headers=headers)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:  # a generator's own with-block is not entered where the reader leaves before the first piece
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(file: BinaryIO) -> AsyncIterator[bytes]:
+    while piece := file.read(_PIECE_BYTES):
+        yield piece

@@ -44,6 +44,32 @@ async def test_a_file_is_kept_shown_read_and_deleted(serve: Serve) -> None:
         assert (await served.client.request(method, f"/v1/files/{made['id']}{path_}")).status_code == 404
 
 
+async def test_a_file_that_is_deleted_while_it_is_read_comes_to_its_end(serve: Serve) -> None:
+    served = await serve()
+    data = LEASE.encode() * 40_000  # more than sockets hold
+    made = (await upload(served, data)).json()
+    async with served.client.stream("GET", f"/v1/files/{made['id']}/content") as content:
+        assert (await served.client.delete(f"/v1/files/{made['id']}")).status_code == 200
+        assert kept(served) == []
+        assert content.headers["content-length"] == str(len(data))
+        assert await content.aread() == data
+
+
+async def test_a_reader_who_leaves_leaves_no_file_open(serve: Serve) -> None:
+    served = await serve()
+    made = (await upload(served, LEASE.encode() * 40_000)).json()
+    (path,) = kept(served)
+    for _ in range(5):
+        async with served.client.stream("GET", f"/v1/files/{made['id']}/content"):
+            await until(lambda: opened(path))
+        await until(lambda: not opened(path))
+
+
+def opened(path: Path) -> bool:
+    """Whether this process, in which the server runs, has a file open."""
+    return any(fd.exists() and fd.readlink() == path for fd in Path("/proc/self/fd").iterdir())
+
+
 async def test_files_are_listed_page_by_page(serve: Serve) -> None:
     served = await serve()
     ids = [(await upload(served, name=f"{number}.txt")).json()["id"] for number in range(5)]
