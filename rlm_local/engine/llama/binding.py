@@ -20,6 +20,7 @@ import numpy as np
 from rlm_local.engine.llama.compute import Part, Saved
 from rlm_local.engine.llama.interrupt import Aborted, Cancel, NoRoom
 from rlm_local.engine.llama.kernels import reorders_weights
+from rlm_local.engine.llama.pages import pages
 from rlm_local.engine.llama.sampler import Logits
 from rlm_local.engine.memory import STATES
 from rlm_local.errors import EngineError, EngineRefused
@@ -271,7 +272,7 @@ class Context:
         """Return a copy of what the memory holds of the tokens start..end of a sequence. Only where `can_save`."""
         self.share(sequence, self._desk, start, end)
         try:
-            saved = np.empty(api.llama_state_seq_get_size(self._handle, self._desk), dtype=np.uint8)
+            saved = pages(api.llama_state_seq_get_size(self._handle, self._desk))
             data = saved.ctypes.data_as(_BYTES)
             if api.llama_state_seq_get_data(self._handle, data, saved.nbytes, self._desk) != saved.nbytes:
                 raise EngineError(f"llama.cpp did not copy the tokens {start}..{end} of sequence {sequence}")
