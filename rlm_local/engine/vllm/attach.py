@@ -2,25 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from rlm_local.engine.client import served_models
 from rlm_local.engine.vllm.client import VllmClient
 from rlm_local.engine.vllm.probe import probe
-from rlm_local.errors import ConfigError, EngineRefused
+from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable
+from rlm_local.types import Completion, JsonObject, Reply
+
+T = TypeVar("T")
+C = TypeVar("C", bound=VllmClient)
+
+
+class AttachedClient(VllmClient):
+    """A client of a server that somebody else restarts: what failed because it was away is asked once more.
+
+    What it is asked is computed anew, so nothing is done twice; a stream whose first piece has come is not begun again.
+    """
+
+    pause_s = 1.0  # before it is asked how it is, and between two such questions
+    away_s = 120.0  # for a restart by whoever watches it; a run's own seconds may end before
+
+    async def complete(self, completion: Completion) -> Reply:
+        """See ports.Engine."""
+        return await self._once_more(lambda: super(AttachedClient, self).complete(completion))
+
+    async def count_tokens(self, text: str) -> int:
+        """See ports.Engine."""
+        return await self._once_more(lambda: super(AttachedClient, self).count_tokens(text))
+
+    async def chat(self, body: JsonObject) -> JsonObject:
+        """See ports.ChatEngine."""
+        return await self._once_more(lambda: super(AttachedClient, self).chat(body))
+
+    @asynccontextmanager
+    async def chat_stream(self, body: JsonObject) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """See ports.ChatEngine."""
+        async with AsyncExitStack() as opened:
+            stream = super().chat_stream
+            yield await self._once_more(lambda: opened.enter_async_context(stream(body)))
+
+    async def _once_more(self, call: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await call()
+        except EngineUnavailable:
+            if not await self._is_back():
+                raise
+        return await call()
+
+    async def _is_back(self) -> bool:
+        """Wait until the server says that it can answer; False when it does not in `away_s`."""
+        try:
+            async with asyncio.timeout(self.away_s):
+                while True:
+                    await asyncio.sleep(self.pause_s)
+                    if await self.is_healthy():
+                        return True
+        except TimeoutError:
+            return False
 
 
 async def connect(
-    model: str, *, dialect: str, socket: Path | None = None, base_url: str = "http://engine", key: str = ""
-) -> VllmClient:
-    """Return a client of the server behind a unix socket or a URL, which was asked what it honours.
+    model: str,
+    *,
+    dialect: str,
+    kind: type[C],
+    socket: Path | None = None,
+    base_url: str = "http://engine",
+    key: str = "",
+) -> C:
+    """Return a client, of this kind, of the server behind a unix socket or a URL, which was asked what it honours.
 
     Raises EngineUnavailable when nobody answers, EngineRefused when `model` is not served there or a reply does not
     keep its grammar.
     """
-    client = await VllmClient.connect(model, socket=socket, base_url=base_url, grammar_dialect=dialect, key=key)
+    client = await kind.connect(model, socket=socket, base_url=base_url, grammar_dialect=dialect, key=key)
     try:
         client.notes = (await probe(client)).lines()
     except BaseException:
@@ -29,7 +90,7 @@ async def connect(
     return client
 
 
-async def attach(url: str, names: Sequence[str], *, dialect: str, key: str = "") -> VllmClient:
+async def attach(url: str, names: Sequence[str], *, dialect: str, key: str = "") -> AttachedClient:
     """Return a client of the server at a URL, with or without its `/v1`, for the first of `names` that it serves."""
     base = base_of(url)
     served = await served_models(base, key=key)
@@ -40,7 +101,7 @@ async def attach(url: str, names: Sequence[str], *, dialect: str, key: str = "")
             f"the engine at {base} serves {', '.join(served) or 'no model'}, not {names[0]}",
             hint=f"start it with --served-model-name {names[0]}, or name a card whose name or repo it serves",
         )
-    return await connect(found, dialect=dialect, base_url=base, key=key)
+    return await connect(found, dialect=dialect, kind=AttachedClient, base_url=base, key=key)
 
 
 def base_of(url: str) -> str:

@@ -120,7 +120,7 @@ class VllmLaunch:
         return {**quiet_environment(), **quiet, **self.settings.environment}
 
     async def connect(self, socket: Path) -> VllmClient:
-        return await connect(self.model, socket=socket, dialect=self.settings.backend.dialect)
+        return await connect(self.model, dialect=self.settings.backend.dialect, kind=VllmClient, socket=socket)
 
     def cause(self, said: Sequence[str]) -> str:
         """Return the line of a failed start that says why; vLLM's last ones say only that it failed."""
