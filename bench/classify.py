@@ -17,7 +17,8 @@ from pathlib import Path
 from rlm_local.calls import FreeCaller, classify_all, judge_of
 from rlm_local.config import Home
 from rlm_local.errors import ConfigError
-from rlm_local.runtime import plan_runtime, start_runtime
+from rlm_local.plan import plan_runtime
+from rlm_local.runtime import start_runtime
 from rlm_local.types import CallKind, JsonValue
 
 HELD_OUT = 500

@@ -23,8 +23,8 @@ from rlm_local.config import Home
 from rlm_local.errors import ConfigError
 from rlm_local.grammar import TurnState, turn_grammar
 from rlm_local.limits import Limits
+from rlm_local.plan import profile_of as card_profile
 from rlm_local.runtime import Runtime, open_runtime
-from rlm_local.runtime import profile_of as card_profile
 from rlm_local.types import GrammarMode
 
 SETTINGS = "settings.json"

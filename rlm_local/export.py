@@ -29,9 +29,9 @@ from rlm_local.events import (
     TurnTaken,
 )
 from rlm_local.limits import Limits
+from rlm_local.plan import profile_of
 from rlm_local.prompts import Profile, Situation, opening_messages, subcall_messages
 from rlm_local.resume import packages_of
-from rlm_local.runtime import profile_of
 from rlm_local.trace import Trace
 from rlm_local.types import Answer, Document, JsonObject, JsonValue, Message, Role, Route
 

@@ -16,7 +16,9 @@ from rlm_local.documents import load
 from rlm_local.errors import ConfigError, DocumentError, RunDiffers, TraceError
 from rlm_local.events import DocumentInfo, Event, Routed, RunEnded, RunStarted
 from rlm_local.jail import Packages, find_packages
-from rlm_local.runtime import Plan, Runtime, profile_of, text_sha256
+from rlm_local.plan import Plan, profile_of
+from rlm_local.runtime import Runtime
+from rlm_local.texts import text_sha256
 from rlm_local.trace import Trace, differences
 from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, Route, StopReason
 

@@ -8,6 +8,7 @@ nobody write to a sealed memory file, neither the jail nor us, and a jail is giv
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import mmap
 import os
 import weakref
@@ -257,6 +258,14 @@ def chunks(text: Text, end: int | None = None) -> Iterator[str]:
     end = len(text) if end is None else min(end, len(text))
     for start in range(0, end, _CHUNK_CHARS):
         yield text[start : min(start + _CHUNK_CHARS, end)]
+
+
+def text_sha256(text: Text) -> str:
+    """Return the digest by which a trace knows a document's text."""
+    digest = hashlib.sha256()
+    for chunk in chunks(text):
+        digest.update(chunk.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def utf8_bytes(text: Text) -> int:

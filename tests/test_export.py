@@ -14,7 +14,8 @@ from rlm_local.errors import TraceError
 from rlm_local.events import RunStarted
 from rlm_local.export import rl, sft
 from rlm_local.limits import Limits
-from rlm_local.runtime import Runtime, profile_of
+from rlm_local.plan import profile_of
+from rlm_local.runtime import Runtime
 from rlm_local.testing import QueryingRepl, ScriptedEngine
 from rlm_local.trace import Trace, TraceWriter, read_trace
 from rlm_local.types import Document, JsonObject, Reply, ReplyStop, Request, Role, Sampling, Usage

@@ -17,9 +17,10 @@ from rlm_local.errors import ConfigError, RlmError
 from rlm_local.events import Event
 from rlm_local.grammar import AnswerSchema
 from rlm_local.limits import Limits
+from rlm_local.plan import Plan, default_depth, plan_runtime
 from rlm_local.ports import Recorder
 from rlm_local.resume import check_same, check_unfinished, read_again
-from rlm_local.runtime import Plan, Runtime, default_depth, plan_runtime, start_runtime
+from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import TraceWriter, Written, read_trace
 from rlm_local.types import DEFAULT_GRAMMAR, Answer, Request, Route
 

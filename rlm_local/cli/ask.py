@@ -26,7 +26,7 @@ from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
 from rlm_local.limits import Limits, priced, writing_at_most
-from rlm_local.runtime import default_depth, plan_runtime
+from rlm_local.plan import default_depth, plan_runtime
 from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request, Route
 

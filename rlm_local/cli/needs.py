@@ -11,7 +11,7 @@ from rlm_local.config import kv_tokens
 from rlm_local.engine.llama.gguf import TemplateSource, model_header
 from rlm_local.engine.memory import Footprint, available_bytes, cells_for, footprint, shelf_for
 from rlm_local.errors import ConfigError, EngineRefused
-from rlm_local.runtime import default_window_tokens
+from rlm_local.plan import default_window_tokens
 from rlm_local.store import Store
 
 

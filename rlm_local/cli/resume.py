@@ -9,8 +9,8 @@ import click
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.trace import existing_trace
 from rlm_local.config import home
+from rlm_local.plan import plan_runtime
 from rlm_local.resume import check_same, check_unfinished, packages_of, read_again
-from rlm_local.runtime import plan_runtime
 from rlm_local.trace import TraceWriter, Written
 
 

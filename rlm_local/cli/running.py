@@ -16,7 +16,8 @@ from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
 from rlm_local.controller import Past
 from rlm_local.errors import FanOutHeld, RlmError
-from rlm_local.runtime import Plan, start_runtime
+from rlm_local.plan import Plan
+from rlm_local.runtime import start_runtime
 from rlm_local.trace import TraceWriter, summary_lines, visible
 from rlm_local.types import Answer, Request
 

@@ -20,7 +20,8 @@ from rlm_local.config import home
 from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, StoreError
 from rlm_local.jail import Packages
-from rlm_local.runtime import Plan, Runtime, plan_runtime, start_runtime
+from rlm_local.plan import Plan, plan_runtime
+from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import visible
 
 DEFAULT_PORT = 8000

@@ -25,8 +25,9 @@ from rlm_local.cli.streams import Patient, write_result
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.limits import Limits
+from rlm_local.plan import Plan, plan_runtime
 from rlm_local.ports import BadCall
-from rlm_local.runtime import Plan, plan_runtime, start_runtime
+from rlm_local.runtime import start_runtime
 from rlm_local.trace import visible
 from rlm_local.types import CallKind, JsonValue, SubCall
 

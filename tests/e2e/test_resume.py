@@ -16,10 +16,11 @@ from rlm_local.errors import ConfigError, DocumentError, FanOutHeld, TraceError
 from rlm_local.events import Event, ItemsReplied, PageDone, TurnStarted, TurnTaken
 from rlm_local.jail import NO_PACKAGES, Packages, find_packages
 from rlm_local.limits import Limits
+from rlm_local.plan import Plan, profile_of
 from rlm_local.ports import Engine
 from rlm_local.prompts import load_profile
 from rlm_local.resume import check_same, check_unfinished, packages_of, read_again, replay
-from rlm_local.runtime import Plan, Runtime, profile_of
+from rlm_local.runtime import Runtime
 from rlm_local.testing import AnsweringEngine, ScriptedEngine
 from rlm_local.trace import TraceWriter, Written, read_trace
 from rlm_local.types import Answer, Completion, Document, Request, Role

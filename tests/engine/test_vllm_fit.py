@@ -19,7 +19,7 @@ from rlm_local.engine.vllm.gpus import Gpu, installed_gpus
 from rlm_local.engine.vllm.launch import Backend, VllmSettings
 from rlm_local.engine.vllm.ways import cpu_ways
 from rlm_local.errors import ConfigError, EngineRefused, EngineUnavailable, StoreError
-from rlm_local.runtime import plan_runtime
+from rlm_local.plan import plan_runtime
 
 GIB = 1 << 30
 CONFIG = {"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128}
@@ -114,7 +114,7 @@ def test_without_a_gpu_the_gguf_is_named_where_it_fits_and_a_smaller_model_where
 def test_a_plan_for_a_gpus_model_names_the_ways_of_a_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: EngineKind
 ) -> None:
-    monkeypatch.setattr("rlm_local.runtime.installed_gpus", tuple)
+    monkeypatch.setattr("rlm_local.plan.installed_gpus", tuple)
     engine = choose_engine("qwen3-coder", kind, python=Path("/bin/sh") if kind is EngineKind.VLLM else None)
     with pytest.raises(StoreError, match="is not pulled") as raised:
         plan_runtime("qwen3-coder", home({"RLM_LOCAL_HOME": str(tmp_path)}), needs_jail=False, engine=engine)
