@@ -17,7 +17,8 @@ _LONGEST_ADVICE_S = 60
 class Admission:
     """Hands out places. Where several tenants wait they take turns, each in the order of its own requests.
 
-    slots: at once. queue: that may wait, all tenants together.
+    slots: at once. queue: that may wait, all tenants together; beyond it one more of each tenant of whom none waits,
+    so that one tenant's work never shuts out the others.
     """
 
     def __init__(self, *, slots: int, queue: int) -> None:
@@ -51,7 +52,7 @@ class Admission:
         ticket = Ticket(self, tenant, caller.key)
         if self._running < self.slots:
             self._begin(ticket)
-        elif accepted or self.waiting < self.queue:
+        elif accepted or self.waiting < self.queue or (self.queue and tenant not in self._waiting):
             self._waiting.setdefault(tenant, deque()).append(ticket)
         else:
             self.refused += 1

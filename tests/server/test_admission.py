@@ -28,12 +28,27 @@ async def test_a_full_queue_is_told_with_its_numbers() -> None:
     admission.ticket("a")
     waiting = admission.ticket("b")
     with pytest.raises(Problem) as refused:
-        admission.ticket("c")
+        admission.ticket("b")
     assert refused.value.status_code == 429
     assert refused.value.detail.startswith("1 requests are answered and 1 wait")
     waiting.close()
-    admission.ticket("c").close()
+    admission.ticket("b").close()
     assert (admission.running, admission.waiting) == (1, 0)
+
+
+async def test_a_tenant_who_fills_the_queue_leaves_each_other_one_a_place() -> None:
+    admission = Admission(slots=1, queue=2)
+    holder, *_ = [admission.ticket("a") for _ in range(3)]
+    other = admission.ticket("b")
+    for tenant in ("a", "b"):
+        with pytest.raises(Problem):
+            admission.ticket(tenant)
+    holder.close()
+    assert (admission.waiting, other.turn.done()) == (2, False)
+    without_queue = Admission(slots=1, queue=0)
+    without_queue.ticket("a")
+    with pytest.raises(Problem):
+        without_queue.ticket("b")
 
 
 async def test_a_place_that_is_closed_twice_is_given_once() -> None:
