@@ -106,22 +106,26 @@ class Files:
         """Return a place for a new file. Raises Problem (409) when the tenant has as many as he may."""
         (count,) = self._database.rows("SELECT count(*) FROM files WHERE tenant = ?", tenant)[0]
         if count >= self._settings.max_files:
-            raise Problem(409, f"{count} files are kept, as many as may be; delete some", code="too_many_files")
+            raise _too_many_files(count)
         most = self._settings.max_file_bytes
         return Incoming(
             self._folder, most if limits.max_document_bytes is None else min(most, limits.max_document_bytes)
         )
 
     def keep(self, tenant: str, incoming: Incoming, name: str, purpose: str) -> StoredFile:
-        """Keep what has come, for good."""
+        """Keep what has come, for good. Raises Problem (409) when others came meanwhile, as many as may be."""
         incoming.finish()
         file = StoredFile(incoming.id, _plain(name), purpose, incoming.size, int(time.time()))
+        most = self._settings.max_files
         try:
-            self._database.write(
-                "INSERT INTO files (id, tenant, name, purpose, bytes, created) VALUES (?, ?, ?, ?, ?, ?)",
-                *(file.id, tenant, file.name, purpose, file.bytes, file.created),
+            is_kept = self._database.write(
+                "INSERT INTO files (id, tenant, name, purpose, bytes, created) SELECT ?1, ?2, ?3, ?4, ?5, ?6 "
+                "WHERE (SELECT count(*) FROM files WHERE tenant = ?2) < ?7",
+                *(file.id, tenant, file.name, purpose, file.bytes, file.created, most),
             )
-        except RlmError:
+            if not is_kept:
+                raise _too_many_files(most)
+        except (RlmError, Problem):
             incoming.path.unlink(missing_ok=True)
             raise
         return file
@@ -193,6 +197,10 @@ def _text(path: Path, name: str, shelf: Shelf) -> HeldText:
     if reading.is_blank_text:
         raise DocumentError(f"{name} holds nothing but white space")
     return reading.text
+
+
+def _too_many_files(count: int) -> Problem:
+    return Problem(409, f"{count} files are kept, as many as may be; delete some", code="too_many_files")
 
 
 def _no_such_file() -> Problem:

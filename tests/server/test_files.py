@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,24 @@ async def test_a_reader_who_leaves_leaves_no_file_open(serve: Serve) -> None:
         async with served.client.stream("GET", f"/v1/files/{made['id']}/content"):
             await until(lambda: opened(path))
         await until(lambda: not opened(path))
+
+
+async def test_no_more_files_are_kept_than_may_be_when_many_come_at_once(serve: Serve) -> None:
+    served = await serve(max_files=2)
+    all_are_there = asyncio.Barrier(6)
+
+    async def slow() -> int:
+        async def body() -> AsyncIterator[bytes]:
+            yield b'--B\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nu\r\n'
+            yield b'--B\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nhello'
+            await all_are_there.wait()
+            yield b"\r\n--B--\r\n"
+
+        kind = {"Content-Type": "multipart/form-data; boundary=B"}
+        return (await served.client.post("/v1/files", content=body(), headers=kind)).status_code
+
+    assert sorted(await asyncio.gather(*(slow() for _ in range(6)))) == [200, 200, 409, 409, 409, 409]
+    assert len(kept(served)) == len((await served.client.get("/v1/files")).json()["data"]) == 2
 
 
 def opened(path: Path) -> bool:
