@@ -53,7 +53,7 @@ def problem_body(error: HTTPException) -> JsonObject:
             "message": str(error.detail),
             "type": _KIND.get(error.status_code, "server_error"),
             "param": getattr(error, "param", None),
-            "code": getattr(error, "code", None) or error.status_code,
+            "code": getattr(error, "code", None),  # OpenAI's clients take a word or null
         }
     }
 

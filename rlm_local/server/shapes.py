@@ -24,7 +24,7 @@ class ErrorTold(Exactly):
     message: str
     type: str
     param: str | None
-    code: str | int
+    code: str | None
 
 
 class Error(Exactly):
