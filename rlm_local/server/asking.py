@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fastapi import Request
 
@@ -17,32 +17,49 @@ from rlm_local.ports import Recorder
 from rlm_local.server.admission import Ticket
 from rlm_local.server.answers import reasoning_of
 from rlm_local.server.chat_request import ChatRequest, RunBounds
-from rlm_local.server.conversation import Conversation, engine_messages, read_conversation, unique
+from rlm_local.server.conversation import Conversation, engine_messages, own_names, read_conversation
 from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.problem import Problem
+from rlm_local.server.quotas import Caller, Meter
 from rlm_local.server.wire import STILL_THERE_S, ended, unless_gone
 from rlm_local.texts import utf8_bytes
-from rlm_local.types import Answer, JsonObject, Sampling
+from rlm_local.types import Answer, Document, JsonObject, Sampling
 from rlm_local.types import Request as RunRequest
 
 NO_DOCUMENT = "No document came with this conversation, so the model answers by itself.\n"
 _DATA = b"data: "
+_OF_RUNS_ALONE = ("max_cost", "max_tokens", "max_prompt_tokens")  # bounds that the engine by itself knows nothing of
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
     """A run that a conversation asks for, with its place. Whoever starts it must answer(), which gives that back."""
 
-    asked: RunRequest
+    asked: RunRequest  # with the documents that came in the messages alone
+    files: Files
+    file_ids: tuple[str, ...]  # of the documents that were uploaded
+    names: tuple[str, ...]  # of all its documents, those that were uploaded last
     ticket: Ticket
     sampling: Sampling
-    file_ids: Mapping[str, str]  # by the name of the document
     left_out: str  # a sentence of what is not asked of it; empty for nothing
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """The ids of its files, by the names that the run knows them by."""
+        return dict(zip(self.names[len(self.names) - len(self.file_ids) :], self.file_ids, strict=True))
+
     async def answer(self, desk: Desk, recorder: Recorder) -> Answer:
-        return await desk.answer(self.ticket, self.asked, recorder, self.sampling)
+        return await desk.answer(self.ticket, self._whole, recorder, self.sampling)
+
+    async def _whole(self) -> RunRequest:
+        """Return the request with its files, read. Raises Problem (404) for one that was deleted meanwhile."""
+        if not self.file_ids:
+            return self.asked  # whose names are its documents' own already
+        brought = await asyncio.to_thread(self.files.documents, self.ticket.tenant, self.file_ids)
+        documents = zip(self.names, (*self.asked.documents, *brought), strict=True)
+        return replace(self.asked, documents=tuple(Document(name, document.text) for name, document in documents))
 
     @asynccontextmanager
     async def started(self, desk: Desk, told: Told) -> AsyncIterator[asyncio.Future[Answer]]:
@@ -70,23 +87,31 @@ async def work_of(desk: Desk, files: Files, body: ChatRequest, request: Request)
         return None
     conversation = read_conversation(body.messages)
     if not conversation.has_documents:
-        if body.rlm is not None and body.rlm.max_cost is not None:
-            said = "rlm.max_cost bounds a run, and without a document there is none; leave it out, or bring a document"
-            raise Problem(400, said, param="rlm")
+        for name in _OF_RUNS_ALONE:
+            if getattr(body.rlm, name, None) is not None:
+                said = (
+                    f"rlm.{name} bounds a run, and without a document there is none; leave it out, or bring a document"
+                )
+                raise Problem(400, said, param="rlm")
         return None
-    brought = await asyncio.to_thread(files.documents, tenant, conversation.file_ids)
-    for document in (*conversation.documents, *brought):
-        caller.limits.check_document(utf8_bytes(document.text), document.name)
-    documents = unique([*conversation.documents, *brought])
-    ids = dict(zip((document.name for document in documents[-len(brought) :]), conversation.file_ids, strict=False))
+    brought = files.check(tenant, conversation.file_ids)
+    for file in brought:
+        caller.limits.check_document(file.bytes, file.name)
+    if caller.limits.max_document_bytes is not None:
+        for document in conversation.documents:
+            size = await asyncio.to_thread(utf8_bytes, document.text)
+            caller.limits.check_document(size, document.name)
     bounds = body.rlm or RunBounds()
     limits = bounds.limits(body.completion_tokens)
     desk.check_cost(limits)
-    asked = RunRequest(conversation.question, documents, limits, bounds.mode, body.answer_schema())
+    asked = RunRequest(conversation.question, conversation.documents, limits, bounds.mode, body.answer_schema())
     if asked.answer_schema is not None:
         AnswerSchema(asked.answer_schema)  # a schema that is not served is told before the first byte
+    given = [document.name for document in conversation.documents]
+    names = own_names([*given, *(file.name for file in brought)])
     ticket = desk.runs.ticket(tenant, caller)
-    return Work(asked, ticket, body.sampling(runtime.card.sampling), ids if brought else {}, _left_out(conversation))
+    sampling = body.sampling(runtime.card.sampling)
+    return Work(asked, files, conversation.file_ids, names, ticket, sampling, _left_out(conversation))
 
 
 class Told:
@@ -132,33 +157,44 @@ def is_alone(desk: Desk, body: ChatRequest) -> bool:
 async def engine_answer(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
     """Return the engine's answer in its own shape, and book it."""
     passed = _engine_body(desk, body, request)
-    caller, quotas = caller_of(request), desk.quotas
-    with closing(desk.direct.ticket(tenant_of(request))) as ticket:
+    caller = caller_of(request)
+    meter = Meter(desk.quotas, caller, await _prompt_tokens(desk, caller, body))
+    with closing(desk.direct.ticket(tenant_of(request))) as ticket, meter:
         async with _TimeLimit.of(desk, body).kept():
-            answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed)))
-    if quotas is not None:
-        quotas.book(caller.key, _total_tokens(answer))
+            answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed, meter)))
+        meter.total = _total_tokens(answer)
     return answer
 
 
 async def engine_pieces(
     desk: Desk, body: ChatRequest, request: Request, opened: AsyncExitStack
 ) -> AsyncIterator[bytes]:
-    """Return the engine's stream, whose place and connection `opened` holds, and which is booked as it is read."""
+    """Return the engine's stream, whose place and connection `opened` holds, and which is booked when that is left."""
     passed = _engine_body(desk, body, request)
-    caller, quotas = caller_of(request), desk.quotas
+    caller = caller_of(request)
     limit = _TimeLimit.of(desk, body)
-    is_counted = quotas is not None and caller.limits.tokens_a_day is not None
+    meter = Meter(desk.quotas, caller, await _prompt_tokens(desk, caller, body))
+    is_counted = desk.quotas is not None and caller.limits.tokens_a_day is not None
     if is_counted:
         passed["stream_options"] = {"include_usage": True}
     ticket = opened.enter_context(closing(desk.direct.ticket(tenant_of(request))))
+    opened.enter_context(desk.streaming())
+    opened.enter_context(meter)
     async with limit.kept():
-        pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened))
+        pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened, meter))
     if limit.seconds is not None:
         pieces = limit.held_to(pieces)
-    if quotas is not None and is_counted:
-        return quotas.counted(caller.key, pieces, with_usage=body.with_usage)
-    return pieces
+    return meter.passed_on(pieces, with_usage=body.with_usage) if is_counted else pieces
+
+
+async def _prompt_tokens(desk: Desk, caller: Caller, body: ChatRequest) -> int:
+    """Return about how many tokens a request's messages have; 0 for a caller whose tokens nobody counts.
+
+    What a request has cost is told at its end, which a caller who hangs up does not wait for.
+    """
+    if desk.quotas is None or caller.limits.tokens_a_day is None:
+        return 0
+    return await desk.runtime.engine.count_tokens("\n".join(one.content for one in engine_messages(body.messages)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +242,17 @@ async def chunks_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[JsonObject]:
                 yield json.loads(one[len(_DATA) :])
 
 
-async def _whole(desk: Desk, ticket: Ticket, passed: JsonObject) -> JsonObject:
+async def _whole(desk: Desk, ticket: Ticket, passed: JsonObject, meter: Meter) -> JsonObject:
     async with ticket:
+        meter.has_begun = True
         return await desk.runtime.engine.chat(passed)
 
 
-async def _opened(desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncExitStack) -> AsyncIterator[bytes]:
+async def _opened(
+    desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncExitStack, meter: Meter
+) -> AsyncIterator[bytes]:
     await asyncio.shield(ticket.turn)
+    meter.has_begun = True
     return await opened.enter_async_context(desk.runtime.engine.chat_stream(passed))
 
 

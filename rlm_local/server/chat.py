@@ -29,7 +29,7 @@ def chat_routes(desk: Desk, files: Files) -> APIRouter:
         work = await work_of(desk, files, body, request)
         if work is None:
             return await _direct(desk, body, request)
-        shape, told = Shape.new(desk.card.name, work.file_ids), Told(work.left_out)
+        shape, told = Shape.new(desk.card.name, work.ids), Told(work.left_out)
         if body.stream:
             return EventStream(_run_events(shape, desk, work, told, with_usage=body.with_usage))
         answer = await unless_gone(request.receive, work.answer(desk, told))

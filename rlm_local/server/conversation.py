@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rlm_local.documents import own_name
@@ -85,9 +85,15 @@ def engine_messages(messages: Sequence[ChatMessage]) -> tuple[Message, ...]:
 
 
 def unique(documents: Sequence[Document]) -> tuple[Document, ...]:
-    """Return the documents, each with a name of its own: a second one gets " (2)"."""
+    """Return the documents, each with a name of its own."""
+    names = own_names(document.name for document in documents)
+    return tuple(Document(name, document.text) for name, document in zip(names, documents, strict=True))
+
+
+def own_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names, none twice: a second one gets " (2)"."""
     taken: set[str] = set()
-    return tuple(Document(own_name(document.name, taken), document.text) for document in documents)
+    return tuple(own_name(name, taken) for name in names)
 
 
 def _parts(index: int, message: ChatMessage) -> tuple[list[str], list[str]]:

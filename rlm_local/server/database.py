@@ -44,6 +44,8 @@ ALTER TABLE runs ADD COLUMN key TEXT NOT NULL DEFAULT '';
 ALTER TABLE runs ADD COLUMN digest TEXT NOT NULL DEFAULT '';
 CREATE TABLE spent (key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT NULL, PRIMARY KEY (key, day))
 """,
+    # What ended otherwise than in an answer kept its documents.
+    "UPDATE runs SET body = '' WHERE ended IS NOT NULL",
 )
 VERSION = len(_STEPS)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from rlm_local.cards import Card
 from rlm_local.controller import Past
 from rlm_local.errors import ConfigError
-from rlm_local.events import Event, RunEnded
+from rlm_local.events import Abandoned, Event, ItemsReplied, Replied, RunEnded
 from rlm_local.limits import Limits, priced
 from rlm_local.ports import Recorder
 from rlm_local.runtime import Runtime
@@ -42,7 +43,7 @@ class Desk:
         self.quotas = quotas
         self._runtime: Runtime | None = None
         self._is_stopping = False
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._usage: defaultdict[str, Usage] = defaultdict(Usage)  # of runs, by tenant
 
     def usage_of(self, tenant: str) -> Usage:
@@ -83,12 +84,21 @@ class Desk:
         except ConfigError as error:
             raise problem_of(error) from error
 
-    async def answer(self, ticket: Ticket, request: Request, recorder: Recorder, sampling: Sampling | None) -> Answer:
-        """Answer a request once its turn has come; for errors see Runtime.ask and under_way."""
+    async def answer(
+        self,
+        ticket: Ticket,
+        request: Callable[[], Awaitable[Request]],
+        recorder: Recorder,
+        sampling: Sampling | None,
+    ) -> Answer:
+        """Answer a request once its turn has come; for errors see Runtime.ask and under_way.
+
+        request: makes it, not before: the documents of what waits are not held in memory.
+        """
 
         async def work() -> Answer:
             async with ticket:
-                return await self.ask(ticket, request, recorder, sampling)
+                return await self.ask(ticket, await request(), recorder, sampling)
 
         try:
             return await self.under_way(work())
@@ -116,13 +126,16 @@ class Desk:
             self._usage[ticket.tenant] += answer.usage
             return answer
         finally:
-            if self.quotas is not None and spending.tokens is not None:
-                self.quotas.book(ticket.key, spending.tokens - booked)
+            if self.quotas is not None:
+                if spending.in_all is not None:
+                    self.quotas.book(ticket.key, spending.in_all - booked)
+                elif not self._is_stopping:  # it has failed, and does not go on; what is parked tells all at its end
+                    self.quotas.book(ticket.key, spending.here)
 
     async def under_way(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work that ends when we are cancelled, or, with a Problem (503), when the server stops."""
         task = asyncio.create_task(work)
-        self._under_way.add(task)
+        self._enlist(task)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -131,7 +144,20 @@ class Desk:
             raise
         finally:
             await ended(task)
-            self._under_way.discard(task)
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Count a block as under way: when the server stops, it has the time that is given to what is."""
+        block: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._enlist(block)
+        try:
+            yield
+        finally:
+            block.cancel()
+
+    def _enlist(self, work: asyncio.Future[Any]) -> None:
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
 
     async def stop(self, drain_s: float) -> None:
         """Take no more work, give what is under way so long, and end the rest. Returns when all of it has ended."""
@@ -142,16 +168,26 @@ class Desk:
 
 
 class _Spending:
-    """A Recorder that notes what a run has taken when it ends, also when it is cancelled."""
+    """A Recorder that notes what a run takes, however it ends."""
 
     def __init__(self, recorder: Recorder) -> None:
-        self.tokens: int | None = None
+        self.here = 0  # tokens of this attempt, as its requests end
+        self.in_all: int | None = None  # those of all attempts, once the run tells its end
         self._recorder = recorder
 
     def write(self, event: Event) -> None:
         self._recorder.write(event)
-        if isinstance(event, RunEnded):
-            self.tokens = event.answer.usage.total_tokens
+        match event:
+            case Replied(reply=reply):
+                self.here += reply.usage.total_tokens
+            case ItemsReplied(replies=items):
+                self.here += sum(item.reply.usage.total_tokens for item in items)
+            case Abandoned(usage=usage):
+                self.here += usage.total_tokens
+            case RunEnded(answer=answer):
+                self.in_all = answer.usage.total_tokens
+            case _:
+                pass
 
 
 def scope_of(tenant: str) -> str:

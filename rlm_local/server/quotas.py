@@ -6,9 +6,12 @@ import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
-from rlm_local.errors import ConfigError
+from rlm_local.errors import ConfigError, EngineError, RlmError
 from rlm_local.server.database import Database
+from rlm_local.server.logs import log
 from rlm_local.server.problem import Problem
 
 _DAY_S = 86_400
@@ -55,7 +58,7 @@ class Quotas:
         self._now = now
 
     def check(self, caller: Caller) -> None:
-        """Raise Problem (429) when the day's tokens are spent. What began before that may go over."""
+        """Raise Problem (429) when the day's tokens are spent. What was accepted before may go over."""
         most = caller.limits.tokens_a_day
         if most is None:
             return
@@ -71,34 +74,65 @@ class Quotas:
         return int(found[0]["tokens"]) if found else 0
 
     def book(self, key: str, tokens: int) -> None:
-        """Count tokens of a key that has a bound on them."""
-        if tokens > 0:
+        """Count tokens of a key that has a bound on them. Records that cannot be written take nobody's answer away."""
+        if tokens <= 0:
+            return
+        try:
             self._database.write(
                 "INSERT INTO spent (key, day, tokens) SELECT id, ?2, ?3 FROM keys "
                 "WHERE id = ?1 AND tokens_a_day IS NOT NULL "
                 "ON CONFLICT (key, day) DO UPDATE SET tokens = tokens + ?3",
                 *(key, self._today(), tokens),
             )
-
-    async def counted(self, key: str, pieces: AsyncIterator[bytes], *, with_usage: bool) -> AsyncGenerator[bytes, None]:
-        """Pass on the engine's stream, which tells its usage at the end, and book that.
-
-        with_usage: the caller wants to see it. Of a stream that its reader leaves the pieces are booked.
-        """
-        rest, seen, total = b"", 0, 0
-        try:
-            async for piece in pieces:
-                *events, rest = (rest + piece).split(b"\n\n")
-                for one in events:
-                    told = json.loads(one[len(_HEAD) :]) if one.startswith(_HEAD + b"{") else {}
-                    seen += bool(told.get("choices"))
-                    total = (told.get("usage") or {}).get("total_tokens", total)
-                    if with_usage or "choices" not in told or told["choices"]:
-                        yield one + b"\n\n"
-            if rest:
-                yield rest
-        finally:
-            self.book(key, total or seen)
+        except RlmError as error:
+            log("tokens are not booked", key=key, tokens=tokens, error=str(error))
 
     def _today(self) -> int:
         return int(self._now()) // _DAY_S
+
+
+class Meter:
+    """Books what one request to the engine itself has come to, when the block ends, however it does.
+
+    The engine tells that at the end of its answer. Of one that nobody has waited for, the prompt is booked, and the
+    pieces that were read.
+    """
+
+    def __init__(self, quotas: Quotas | None, caller: Caller, prompt: int) -> None:
+        """prompt: its tokens, about."""
+        self.total = 0  # as the engine tells it
+        self.has_begun = False  # the engine has the request
+        self._quotas = quotas
+        self._key = caller.key
+        self._prompt = prompt
+        self._seen = 0
+        self._is_booked = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.has_begun and not isinstance(error, EngineError):
+            self._book()
+
+    async def passed_on(self, pieces: AsyncIterator[bytes], *, with_usage: bool) -> AsyncGenerator[bytes, None]:
+        """Pass on the engine's stream, which tells its usage at the end. with_usage: the caller wants to see it."""
+        rest = b""
+        async for piece in pieces:
+            *events, rest = (rest + piece).split(b"\n\n")
+            for one in events:
+                told = json.loads(one[len(_HEAD) :]) if one.startswith(_HEAD + b"{") else {}
+                self._seen += bool(told.get("choices"))
+                self.total = (told.get("usage") or {}).get("total_tokens", self.total)
+                if with_usage or "choices" not in told or told["choices"]:
+                    yield one + b"\n\n"
+        self._book()  # before the caller sees the end, and asks again
+        if rest:
+            yield rest
+
+    def _book(self) -> None:
+        if self._quotas is not None and not self._is_booked:
+            self._is_booked = True
+            self._quotas.book(self._key, self.total or self._prompt + self._seen)

@@ -92,10 +92,10 @@ async def _run_events(shape: ResponseShape, desk: Desk, work: Work, told: Told) 
 
 def _answer_events(shape: ResponseShape, work: Work, answer: Answer) -> Iterator[bytes]:
     yield from shape.text(content_of(answer))
-    names = [document.name for document in work.asked.documents]
+    ids = work.ids
     for citation in answer.citations:
         name = citation.document
-        file: JsonObject = {"file_id": work.file_ids.get(name, ""), "index": names.index(name)}
+        file: JsonObject = {"file_id": ids.get(name, ""), "index": work.names.index(name)}
         yield from shape.cite({"type": "file_citation", **file, **citation_of(citation)})
     yield from shape.end(answer.usage, whole=is_whole(answer), rlm=told_of(answer))
 

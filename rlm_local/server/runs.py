@@ -89,6 +89,9 @@ class Runs:
                 if row["digest"] != digest:
                     raise Problem(409, "another run was asked for with this Idempotency-Key", code="idempotency_key")
                 return self.find(tenant, row["id"])
+        (kept,) = self._database.rows("SELECT count(*) FROM runs WHERE tenant = ?", tenant)[0]
+        if kept >= self._desk.settings.max_kept_runs:
+            raise Problem(409, f"{kept} runs are kept, as many as may be; delete some", code="too_many_runs")
         for file in self._files.check(tenant, body.file_ids):
             caller.limits.check_document(file.bytes, file.name)
         body.check_sizes(caller.limits)
@@ -146,10 +149,11 @@ class Runs:
         self.find(tenant, run_id)
         live = self._live.get(run_id)
         if live is not None and live.task is not None:
-            live.is_cancelled = True
-            live.task.cancel()
+            if not live.is_cancelled:  # else it is being put away, which a second cancel would break off
+                live.is_cancelled = True
+                live.task.cancel()
             await asyncio.wait({live.task})
-        elif not self.find(tenant, run_id).state.has_ended:  # it waits for a server with another model
+        if not self.find(tenant, run_id).state.has_ended:  # it had not begun, or waits for a server of another model
             self._end(run_id, RunState.CANCELLED, {})
         return self.find(tenant, run_id)
 
@@ -202,30 +206,36 @@ class Runs:
     def _begin(self, run_id: str, ticket: Ticket) -> None:
         live = self._live[run_id] = _Live()
         live.task = asyncio.create_task(self._work(run_id, ticket, live))
+        live.task.add_done_callback(lambda _: self._leave(run_id, ticket, live))  # also where it took no step
+
+    def _leave(self, run_id: str, ticket: Ticket, live: _Live) -> None:
+        ticket.close()
+        del self._live[run_id]
+        live.tell()
 
     async def _work(self, run_id: str, ticket: Ticket, live: _Live) -> None:
         """Bring a run to its end, or leave it to the next server when this one stops."""
+        outcome: JsonObject = {}
         try:
-            answer = await self._desk.under_way(self._answer(run_id, ticket, live))
-            self._end(run_id, RunState.DONE, {"answer": answer})
+            outcome = {"answer": await self._desk.under_way(self._answer(run_id, ticket, live))}
+            state = RunState.DONE
         except asyncio.CancelledError:
             if not live.is_cancelled:
                 raise
-            self._end(run_id, RunState.CANCELLED, {})
+            state = RunState.CANCELLED
         except (RlmError, Problem) as error:
             if self._desk.state == "stopping":
                 log("run parked", run=run_id)
-            elif live.is_cancelled:
-                self._end(run_id, RunState.CANCELLED, {})
-            else:
-                self._end(run_id, RunState.FAILED, problem_body(problem_of(error)))
+                return
+            state = RunState.CANCELLED if live.is_cancelled else RunState.FAILED
+            outcome = {} if live.is_cancelled else problem_body(problem_of(error))
         except Exception as error:  # a mistake of ours must not leave a run that never ends
             log("failure", run=run_id, error=type(error).__name__)
-            self._end(run_id, RunState.FAILED, problem_body(Problem(500, FAILED)))
-        finally:
-            ticket.close()
-            del self._live[run_id]
-            live.tell()
+            state, outcome = RunState.FAILED, problem_body(Problem(500, FAILED))
+        try:
+            self._end(run_id, state, outcome)
+        except RlmError as error:  # the next server finds the end in its trace
+            log("the end of a run is not kept", run=run_id, error=str(error))
 
     async def _answer(self, run_id: str, ticket: Ticket, live: _Live) -> JsonObject:
         """Return the answer as it is kept."""
@@ -267,8 +277,8 @@ class Runs:
 
     def _end(self, run_id: str, state: RunState, outcome: JsonObject) -> None:
         self._database.write(
-            # Of a run that is done the documents are forgotten.
-            "UPDATE runs SET state = ?1, ended = ?2, outcome = ?3, body = iif(?1 = 'done', '', body) WHERE id = ?4",
+            # The documents of a run that has ended are forgotten.
+            "UPDATE runs SET state = ?1, ended = ?2, outcome = ?3, body = '' WHERE id = ?4",
             *(state.value, time.time(), encoded(outcome).decode(), run_id),
         )
         log("run ended", run=run_id, state=state.value)

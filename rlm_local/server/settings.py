@@ -19,6 +19,7 @@ class Settings:
     max_file_bytes: int = 256 * MIB  # of one uploaded file
     max_documents_bytes: int = 256 * MIB  # of all files of one run
     max_files: int = 1_000  # that a tenant keeps
+    max_kept_runs: int = 10_000  # of a tenant, those that have ended included
     body_piece_s: float = 30.0  # until the next piece of a body
     stalled_s: float = 60.0  # a reader that leaves its answer lying for so long is cut
     drain_s: float = 30.0  # that work under way is given to finish when the server stops

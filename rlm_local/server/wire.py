@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any, TypeVar
 
@@ -92,11 +92,22 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def ended(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel tasks and wait until they have ended; what they raise is of no interest any more."""
+    """Cancel tasks and wait until they have ended; what they raise is of no interest any more.
+
+    Whoever is cancelled himself meanwhile waits on: a second cancel would break off what the first one has begun to
+    put away, such as what the engine says that a cancelled request has cost.
+    """
     for task in tasks:
         task.cancel()
-    waiting: Awaitable[Any] = asyncio.gather(*tasks, return_exceptions=True)
-    await waiting
+    waiting: asyncio.Future[Any] = asyncio.gather(*tasks, return_exceptions=True)
+    cancelled: asyncio.CancelledError | None = None
+    while not waiting.done():
+        try:
+            await asyncio.shield(waiting)
+        except asyncio.CancelledError as again:
+            cancelled = again
+    if cancelled is not None:
+        raise cancelled
 
 
 async def _hung_up(receive: Receive) -> None:

@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from rlm_local import __version__
 from rlm_local.cards import Card
 from rlm_local.controller import Past, Ports, run_node
 from rlm_local.documents import cite, join
+from rlm_local.errors import RlmError
 from rlm_local.events import DocumentInfo, RunStarted
 from rlm_local.ports import Recorder
 from rlm_local.prompts import load_profile
@@ -180,6 +182,19 @@ async def until(condition: Callable[[], Any], *, within_s: float = 120.0) -> Non
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 what is waited for happens in another task
             await asyncio.sleep(0.005)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """Let the server's records refuse the first statement that holds this text."""
+    write, failed = Database.write, []
+
+    def refused(self: Database, said: str, *values: Any) -> int:
+        if statement in said and not failed:
+            failed.append(said)
+            raise RlmError("the server's records cannot be written: database is locked")
+        return write(self, said, *values)
+
+    monkeypatch.setattr(Database, "write", refused)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import pytest
 
 from rlm_local.errors import EngineUnavailable
 from rlm_local.server.desk import scope_of
+from rlm_local.server.files import Files
 from rlm_local.types import JsonObject, Sampling
 from tests.server.scripted import FINAL, LEASE, LOOK, MODEL, PausedEngine, chat_body, until
 
@@ -175,6 +176,11 @@ async def test_a_limit_ends_in_an_answer_that_says_so(serve: Serve) -> None:
             400,
             "rlm.max_cost bounds a run, and without a document there is none",
         ),
+        (
+            {"rlm": {"max_tokens": 1_000}, "messages": [{"role": "user", "content": "Hello!"}]},
+            400,
+            "rlm.max_tokens bounds a run, and without a document there is none",
+        ),
         ({"rlm": {"deep": 3}}, 400, "not served: rlm.deep"),
         ({"model": f"{MODEL}:direct", "rlm": {}}, 400, "rlm goes with"),
         ({"response_format": {"type": "json_schema"}}, 400, "response_format.json_schema is missing"),
@@ -267,3 +273,53 @@ async def test_a_server_that_stops_ends_its_runs_with_a_clear_error_and_takes_no
     assert served.engine.held == 0
     assert (await served.chat(status=503))["error"]["code"] == "stopping"
     assert (await served.client.get("/ready")).status_code == 503
+
+
+async def test_a_stream_of_the_engine_itself_has_the_time_that_is_given_to_what_is_under_way(serve: Serve) -> None:
+    engine = PausedEngine(["ninety days"])
+    served = await serve(engine)
+    stream = asyncio.create_task(served.events(model=f"{MODEL}:direct"))
+    await until(lambda: engine.held)
+    stopping = asyncio.create_task(served.desk.stop(60))
+    await asyncio.sleep(0.05)
+    assert not stopping.done()
+    engine.go.set()
+    words = [one["choices"][0]["delta"].get("content") for one in await stream]
+    assert words == ["ninety", "days"]
+    await asyncio.wait_for(stopping, 10)
+
+
+async def test_files_are_read_when_the_turn_of_a_chat_has_come(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = PausedEngine([LOOK, FINAL] * 2)
+    served = await serve(engine, max_runs=1, max_queue=1)
+    read, documents = [], Files.documents
+    monkeypatch.setattr(Files, "documents", lambda self, *asked: (read.append(asked), documents(self, *asked))[1])
+    form = {"files": {"file": ("lease.txt", LEASE)}, "data": {"purpose": "user_data"}}
+    made = (await served.client.post("/v1/files", **form)).json()
+    parts = [{"type": "file", "file": {"file_id": made["id"]}}, {"type": "text", "text": "How long?"}]
+    asked = {"messages": [{"role": "user", "content": parts}]}
+    chats = [asyncio.create_task(served.chat(**asked)) for _ in range(2)]
+    await until(lambda: engine.held and served.desk.runs.waiting)
+    await served.chat(status=429, **asked)
+    assert len(read) == 1
+    engine.go.set()
+    for chat in chats:
+        assert (await chat)["choices"][0]["message"]["content"] == "ninety days"
+    assert len(read) == 2
+
+
+async def test_a_file_that_is_deleted_while_its_chat_waits_is_told(serve: Serve) -> None:
+    engine = PausedEngine([LOOK, FINAL])
+    served = await serve(engine, max_runs=1)
+    form = {"files": {"file": ("lease.txt", LEASE)}, "data": {"purpose": "user_data"}}
+    made = (await served.client.post("/v1/files", **form)).json()
+    first = asyncio.create_task(served.chat())
+    await until(lambda: engine.held)
+    parts = [{"type": "file", "file": {"file_id": made["id"]}}, {"type": "text", "text": "How long?"}]
+    waiting = asyncio.create_task(served.chat(status=404, messages=[{"role": "user", "content": parts}]))
+    await until(lambda: served.desk.runs.waiting)
+    await served.client.delete(f"/v1/files/{made['id']}")
+    engine.go.set()
+    await first
+    assert (await waiting)["error"]["message"] == "there is no such file"
+    await until(lambda: not served.desk.runs.running)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from rlm_local.cards import Card
 from rlm_local.cli.main import main
+from rlm_local.errors import EngineUnavailable
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.keys import Keys
 from rlm_local.server.problem import Problem
-from rlm_local.server.quotas import Caller, KeyLimits, Quotas
+from rlm_local.server.quotas import Caller, KeyLimits, Meter, Quotas
 from rlm_local.server.settings import Settings
 from rlm_local.testing import ScriptedEngine
 from tests.server.scripted import (
@@ -27,6 +29,7 @@ from tests.server.scripted import (
     ScriptedRuntime,
     Served,
     chat_body,
+    failing,
     serving,
     until,
 )
@@ -118,9 +121,56 @@ async def test_the_engine_itself_is_booked_too(serve: Serve) -> None:
     assert served.desk.quotas.spent(known.id) == whole["usage"]["total_tokens"] > 0
     await post(served, "/v1/chat/completions", {**direct, "stream": True}, bound)
     assert served.engine.bodies[-1]["stream_options"] == {"include_usage": True}
-    assert (
-        served.desk.quotas.spent(known.id) == whole["usage"]["total_tokens"] + 3
-    )  # the script's stream tells no usage
+    prompt = await prompt_tokens(served)  # the script's stream tells no usage
+    assert served.desk.quotas.spent(known.id) == whole["usage"]["total_tokens"] + prompt + 3
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_hangs_up_on_the_engine_has_paid_for_what_he_asked(serve: Serve, stream: bool) -> None:
+    engine = PausedEngine(["one two three"])
+    served = await serve(engine)
+    bound = key(served, tokens_a_day=1_000_000)
+    (known,) = served.keys.all()
+    direct = chat_body(model=f"{MODEL}:direct", stream=stream)
+    asking = asyncio.create_task(post(served, "/v1/chat/completions", direct, bound))
+    await until(lambda: engine.held)
+    asking.cancel()
+    await until(lambda: served.desk.quotas.spent(known.id))
+    assert served.desk.quotas.spent(known.id) == await prompt_tokens(served)
+    await until(lambda: not served.desk.direct.running)
+
+
+async def test_a_request_that_the_engine_refuses_costs_nothing(serve: Serve) -> None:
+    served = await serve([EngineUnavailable("gone")])
+    bound = key(served, tokens_a_day=1_000_000)
+    (known,) = served.keys.all()
+    assert (await post(served, "/v1/chat/completions", chat_body(model=f"{MODEL}:direct"), bound)).status_code == 503
+    assert served.desk.quotas.spent(known.id) == 0
+
+
+async def test_a_run_that_fails_is_booked_as_far_as_it_came(serve: Serve) -> None:
+    served = await serve([LOOK, EngineUnavailable("gone")])
+    bound = key(served, tokens_a_day=1_000_000)
+    (known,) = served.keys.all()
+    run = await ended(served, await post(served, RUNS, BODY, bound), bound)
+    assert run["status"] == "failed"
+    first = served.engine.completions[0]
+    least = await served.engine.count_tokens("".join(message.content for message in first.messages))
+    assert least < served.desk.quotas.spent(known.id) < 2 * least
+
+
+async def test_records_that_cannot_be_written_take_no_answer_away(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = await serve([LOOK, FINAL])
+    bound = key(served, tokens_a_day=1_000_000)
+    failing(monkeypatch, "INTO spent")
+    assert (await ended(served, await post(served, RUNS, BODY, bound), bound))["status"] == "done"
+
+
+async def prompt_tokens(served: Served) -> int:
+    """Return the tokens of a chat's messages, as the engine counts a text."""
+    return await served.engine.count_tokens("\n".join(one["content"] for one in chat_body()["messages"]))
 
 
 @pytest.mark.parametrize("with_usage", [True, False])
@@ -135,7 +185,9 @@ async def test_the_usage_of_a_stream_is_booked_and_shown_to_who_asked_for_it(tmp
             yield b"".join(events)[start : start + 7]
 
     quotas = Quotas(database)
-    told = b"".join([piece async for piece in quotas.counted(known.id, pieces(), with_usage=with_usage)])
+    with Meter(quotas, Caller(known.id), 9) as meter:
+        meter.has_begun = True
+        told = b"".join([piece async for piece in meter.passed_on(pieces(), with_usage=with_usage)])
     assert told == b"".join(events if with_usage else [events[0], events[2]])
     assert quotas.spent(known.id) == 40
     database.close()

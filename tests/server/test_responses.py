@@ -232,7 +232,8 @@ async def test_who_hangs_up_ends_his_run(serve: Serve) -> None:
     served = await serve(engine)
     asked = {"model": MODEL, "input": TALK, "stream": True}
     async with served.client.stream("POST", URL, json=asked) as response:
-        await anext(response.aiter_lines())
+        lines = response.aiter_lines()  # kept: one that is forgotten hangs up
+        await anext(lines)
         await until(lambda: engine.held)
     await until(lambda: (engine.held, served.desk.runs.running) == (0, 0))
 

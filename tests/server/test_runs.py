@@ -15,12 +15,17 @@ import pytest
 
 from rlm_local.cards import Card
 from rlm_local.errors import EngineUnavailable
+from rlm_local.ports import CallCancelled
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
+from rlm_local.server.files import Files
 from rlm_local.server.quotas import KeyLimits
+from rlm_local.server.run_rows import RunState
+from rlm_local.server.runs import Runs
 from rlm_local.server.settings import Settings
 from rlm_local.testing import ScriptedEngine
-from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, ScriptedRuntime, Served, serving, until
+from rlm_local.types import Completion, Reply, Usage
+from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, ScriptedRuntime, Served, failing, serving, until
 
 Serve = Callable[..., Any]
 RUNS = "/v1/rlm/runs"
@@ -116,6 +121,71 @@ async def test_a_run_is_cancelled_where_it_stands_in_the_queue_or_at_work(serve:
     assert again == await look(served, runs[0])
 
 
+class SlowToTell(PausedEngine):
+    """Tells what a cancelled request has cost, after a while."""
+
+    async def complete(self, completion: Completion) -> Reply:
+        try:
+            return await super().complete(completion)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.3)
+            raise CallCancelled(Usage(1_000, 0, 500)) from None
+
+
+async def test_a_second_cancel_waits_for_the_first_and_breaks_nothing_off(serve: Serve) -> None:
+    engine = SlowToTell([LOOK], free=1)
+    served = await serve(engine)
+    known, secret = served.keys.add("ada", None, KeyLimits(tokens_a_day=1_000_000))
+    served.client.headers["Authorization"] = f"Bearer {secret}"
+    run = await start(served)
+    await until(lambda: engine.held)
+    first = asyncio.create_task(served.client.post(f"{RUNS}/{run['id']}/cancel"))
+    await asyncio.sleep(0.1)
+    again = await served.client.post(f"{RUNS}/{run['id']}/cancel")
+    assert again.json()["status"] == (await first).json()["status"] == "cancelled"
+    assert served.desk.quotas.spent(known.id) > 1_500
+    await served.desk.stop(0.01)
+    assert served.runtime.open_jails == 0
+
+
+async def test_the_end_of_a_run_that_cannot_be_kept_is_kept_by_the_next_server(
+    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), tmp_path) as served:
+        failing(monkeypatch, "outcome = ?3")
+        run = await start(served)
+        assert (await follow(served, run))[-1][0] == "error"
+        assert (await look(served, run))["status"] == "running"
+    nothing = ScriptedEngine([], window_tokens=32_000)
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, nothing), tmp_path) as served:
+        after = await ended(served, run)
+        assert (after["status"], after["answer"]["value"]) == ("done", "ninety days")
+
+
+async def test_a_run_that_is_cancelled_before_its_first_step_is_cancelled(card: Card, tmp_path: Path) -> None:
+    engine = PausedEngine([])
+    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), tmp_path) as served:
+        run = await start(served)
+        await until(lambda: engine.held)
+    with closing(Database(tmp_path / "state")) as database:
+        desk = Desk(card, Settings(max_runs=1))
+        runs = Runs(desk, database, Files(database, desk.settings))
+        desk.open(ScriptedRuntime(card, ScriptedEngine([], window_tokens=32_000)))
+        assert runs.go_on() == 1
+        assert (await runs.cancel("local", run["id"])).state is RunState.CANCELLED
+        assert desk.runs.running == 0
+
+
+async def test_no_more_runs_are_kept_than_may_be(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL], max_kept_runs=1)
+    made = await start(served)
+    assert (await start(served, status=409))["error"]["code"] == "too_many_runs"
+    await ended(served, made)
+    await served.client.delete(f"{RUNS}/{made['id']}")
+    await start(served)
+
+
 async def test_events_of_a_run_that_is_deleted_meanwhile_end_with_an_error(serve: Serve) -> None:
     engine = PausedEngine([LOOK, FINAL])
     served = await serve(engine)
@@ -206,8 +276,9 @@ async def test_who_asks_again_with_the_same_idempotency_key_gets_the_same_run(se
     await until(lambda: len(served.engine.completions) == 6)
 
 
-async def test_documents_that_came_with_a_run_are_forgotten_when_it_is_done(serve: Serve) -> None:
-    served = await serve([LOOK, FINAL])
+@pytest.mark.parametrize("replies", [[LOOK, FINAL], [EngineUnavailable("gone")]])
+async def test_documents_that_came_with_a_run_are_forgotten_when_it_has_ended(serve: Serve, replies: list[Any]) -> None:
+    served = await serve(replies)
     await ended(served, await start(served))
     with closing(sqlite3.connect(served.socket.parent / "state" / "server.db")) as records:
         assert records.execute("SELECT body FROM runs").fetchall() == [("",)]
