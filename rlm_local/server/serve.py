@@ -110,14 +110,14 @@ class _Http(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=ending_stalled(settings.stalled_s),
+                http=ending_stalled(settings.stalled_s, settings.head_s),
                 ws="none",
                 access_log=False,
                 log_config=None,
                 log_level="critical",
                 lifespan="off",
                 server_header=False,
-                timeout_keep_alive=75,
+                timeout_keep_alive=settings.keep_alive_s,  # type: ignore[arg-type]  # it is waited for as any float
                 backlog=BACKLOG,
                 ssl_certfile=tls.certificate if tls else None,
                 ssl_keyfile=tls.key if tls else None,

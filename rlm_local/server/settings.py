@@ -20,6 +20,8 @@ class Settings:
     max_documents_bytes: int = 256 * MIB  # of all files of one run
     max_files: int = 1_000  # that a tenant keeps
     max_kept_runs: int = 10_000  # of a tenant, those that have ended included
+    head_s: float = 30.0  # for the head of a request, from the beginning of its connection or the end of keep_alive_s
+    keep_alive_s: float = 75.0  # from an answer to the next request
     body_piece_s: float = 30.0  # until the next piece of a body
     stalled_s: float = 60.0  # a reader that leaves its answer lying for so long is cut
     drain_s: float = 30.0  # that work under way is given to finish when the server stops
@@ -29,6 +31,6 @@ class Settings:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be at least {low}")
-        for name in ("body_piece_s", "stalled_s", "drain_s"):
+        for name in ("head_s", "keep_alive_s", "body_piece_s", "stalled_s", "drain_s"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}, but must be above 0 and finite")

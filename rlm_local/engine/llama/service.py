@@ -66,7 +66,7 @@ class _Server(uvicorn.Server):
 def _serve(service: Service, listener: socket.socket, *, stalled_s: float) -> None:
     config = uvicorn.Config(
         application(service),
-        http=ending_stalled(stalled_s),
+        http=ending_stalled(stalled_s, head_s=stalled_s),
         access_log=False,
         log_level="warning",
         lifespan="off",
@@ -105,7 +105,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--cells", type=int, required=True, help="tokens kept in memory, all prefixes together")
     parser.add_argument("--threads", type=int, required=True, help="threads of one computation")
     parser.add_argument("--shelf", type=int, default=0, help="beside the cells, for prefixes that wait")
-    parser.add_argument("--stalled-s", type=float, default=60, help="a stream that is not read for so long is ended")
+    parser.add_argument("--stalled-s", type=float, default=60, help="what nobody reads or asks on for so long is ended")
     parser.add_argument("--lifeline-fd", type=int, help="read end of a pipe that our parent holds open")
     return parser
 
