@@ -185,9 +185,12 @@ class Runs:
                 if began:
                     yield event({"attempt": run.attempt}, name="restarted")
                 began, behind, reader = run.began, -1, TraceReader(self._trace(run_id))
-            for number, line in reader.lines():
+            lines = reader.lines()
+            for number, line in lines:
                 if number > behind:
                     yield b"id: %d.%d\nevent: %s\ndata: %s\n\n" % (began, number, event_name(line), line)
+            if lines:
+                continue  # a trace is read piece by piece, and whether the run has ended is told behind the last one
             if run.state.has_ended:
                 yield event(run.as_object(), name="ended")
                 return

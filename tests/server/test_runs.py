@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import tracemalloc
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rlm_local.ports import CallCancelled
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.files import Files
+from rlm_local.server.follow import PIECE_BYTES
 from rlm_local.server.quotas import KeyLimits
 from rlm_local.server.run_rows import RunState
 from rlm_local.server.runs import Runs
@@ -196,6 +198,51 @@ async def test_events_of_a_run_that_is_deleted_meanwhile_end_with_an_error(serve
     told = await reading
     assert told[-1][0] == "error"
     assert told[-1][1]["error"]["code"] == "not_found"
+
+
+async def lengthen(served: Served, run: dict[str, Any], *, size: int) -> int:
+    """Make the trace of a run that has ended longer by `size` bytes, and return how many events it has."""
+    path = served.socket.parent / "state" / "runs" / f"{run['id']}.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    long = json.dumps(json.loads(lines[-1]) | {"more": "x" * 10_000}).encode() + b"\n"
+    count = size // len(long) + 1
+    path.write_bytes(b"".join(lines) + long * count)
+    return len(lines) + count
+
+
+async def test_a_long_trace_comes_whole_and_its_end_behind_it(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    run = await ended(served, await start(served))
+    count = await lengthen(served, run, size=4 * PIECE_BYTES)
+    told = await follow(served, run)
+    assert [name for name, _ in told].index("ended") == len(told) - 1 == count
+
+
+async def test_readers_who_do_not_read_hold_little_of_a_long_trace(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    run = await ended(served, await start(served))
+    await lengthen(served, run, size=40 * PIECE_BYTES)
+    tracemalloc.start()
+    try:
+        async with AsyncExitStack() as stack:
+            for _ in range(3):
+                await stack.enter_async_context(served.client.stream("GET", f"{RUNS}/{run['id']}/events"))
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 10 * PIECE_BYTES  # a piece and its lines for each, of which one alone would hold 40 if it held all
+
+
+async def test_a_reader_of_a_long_trace_is_told_when_it_is_deleted_before_he_was_through(serve: Serve) -> None:
+    served = await serve([LOOK, FINAL])
+    run = await ended(served, await start(served))
+    await lengthen(served, run, size=40 * PIECE_BYTES)
+    async with served.client.stream("GET", f"{RUNS}/{run['id']}/events") as response:
+        lines = response.aiter_lines()
+        assert "run_started" in [await anext(lines) for _ in range(2)][1]
+        assert (await served.client.delete(f"{RUNS}/{run['id']}")).status_code == 200
+        names = [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
+    assert names[-1] == "error"
 
 
 async def test_a_run_that_failed_says_why(serve: Serve) -> None:
