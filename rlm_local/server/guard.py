@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rlm_local.server.keys import Keys
+from rlm_local.server.listen import is_loopback
 from rlm_local.server.logs import log
 from rlm_local.server.owner import Owner
 from rlm_local.server.presence import PROOF_PATH, TENANT_HEADER
@@ -23,7 +24,6 @@ _HEADERS = [
     (b"content-security-policy", b"default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _DRAINED_BYTES = 4 << 30
 UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
 
@@ -109,8 +109,8 @@ class Guard:
 def _check_page(scope: Scope, host: str, origin: str | None) -> None:
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
     by_socket = not scope.get("client")  # over a unix socket there is no such name
-    if name not in _LOOPBACK and not by_socket:
-        raise Problem(403, f"without keys this server is {' or '.join(_LOOPBACK)} only, not {name[:100]!r}")
+    if not is_loopback(name.strip("[]")) and not by_socket:
+        raise Problem(403, f"without keys this server is localhost or a loopback address only, not {name[:100]!r}")
     if origin is not None and origin.partition("://")[2].lower() != host:
         raise Problem(403, "without keys this server answers to no page of another origin")
 

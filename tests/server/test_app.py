@@ -6,8 +6,10 @@ import asyncio
 import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rlm_local.cards import Card
@@ -68,6 +70,29 @@ async def test_an_open_server_answers_no_page_of_another_origin(
     response = await served.client.get("/v1/models", headers=headers)
     assert response.status_code == status
     assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost:8000", 200),
+        ("127.0.0.1", 200),
+        ("127.0.0.2:8000", 200),  # as --host may name it
+        ("[::1]:8000", 200),
+        ("rlm.example:8000", 403),  # a page's own name, which leads to loopback
+        ("127.0.0.1.rlm.example", 403),
+        ("192.0.2.1:8000", 403),
+        ("", 403),
+    ],
+)
+async def test_an_open_server_answers_to_the_names_of_loopback_alone(
+    card: Card, tmp_path: Path, host: str, status: int
+) -> None:
+    async with (
+        serving(Desk(card, Settings()), None, tmp_path, by_tcp=True) as served,
+        httpx.AsyncClient(base_url=served.url) as caller,
+    ):
+        assert (await caller.get("/v1/models", headers={"Host": host})).status_code == status
 
 
 async def test_a_body_that_is_too_large_is_refused_while_it_is_read(serve: Serve) -> None:
