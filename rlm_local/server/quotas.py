@@ -16,11 +16,12 @@ from rlm_local.server.problem import Problem
 
 _DAY_S = 86_400
 _HEAD = b"data: "
+_MOST = 2**63 - 1  # that SQLite keeps of an integer
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """None: as much as the server takes. Raises ConfigError for a bound below 1."""
+    """None: as much as the server takes. Raises ConfigError for a bound below 1 or above what can be kept."""
 
     max_runs: int | None = None  # that wait or are at work, at one time
     tokens_a_day: int | None = None  # prompt and completion, of runs and of the engine itself; a day ends at 0:00 UTC
@@ -29,8 +30,8 @@ class KeyLimits:
     def __post_init__(self) -> None:
         for name in ("max_runs", "tokens_a_day", "max_document_bytes"):
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} is {value}, but must be at least 1")
+            if value is not None and not 1 <= value <= _MOST:
+                raise ConfigError(f"{name} is {value}, but must be 1..{_MOST}")
 
     def check_document(self, size: int, name: str) -> None:
         """Raise Problem (413) for a document of so many bytes."""

@@ -237,5 +237,21 @@ def test_bounds_are_given_with_the_key_and_listed_with_it(tmp_path: Path, capsys
     ada, bob = capsys.readouterr().out.splitlines()
     assert ada.endswith("  ada  ada  max_runs=2 tokens_a_day=5000 max_document_bytes=1000")
     assert bob.endswith("  bob  bob")
-    assert main(["keys", "add", "eve", "--max-runs", "0", *state]) == 2
-    assert "max_runs is 0, but must be at least 1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--max-runs", "--tokens-a-day", "--max-document-bytes"])
+def test_a_bound_that_cannot_be_is_refused_and_no_key_is_made(
+    option: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = ["--state", str(tmp_path)]
+    name = option.removeprefix("--").replace("-", "_")
+    most = 2**63 - 1  # of an integer in SQLite
+    for value in (0, most + 1, 10**30):
+        assert main(["keys", "add", "eve", option, str(value), *state]) == 2
+        assert capsys.readouterr() == ("", f"error: {name} is {value}, but must be 1..{most}\n")
+    assert main(["keys", "list", *state]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["keys", "add", "ada", option, str(most), *state]) == 0
+    capsys.readouterr()
+    assert main(["keys", "list", *state]) == 0
+    assert capsys.readouterr().out.endswith(f"{name}={most}\n")
