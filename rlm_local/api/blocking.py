@@ -52,7 +52,8 @@ class RLM:
             while (event := self._portal.run(following())) is not None:
                 yield event
         finally:
-            self._portal.run(source.aclose())
+            with suppress(RlmError):  # closed already, which has ended the run
+                self._portal.run(source.aclose())
 
     def resume(self, trace: Path, paths: Sequence[Path] = (), *, validator: Validator | None = None) -> Answer:
         """See AsyncRLM.resume."""

@@ -113,6 +113,17 @@ def test_events_come_without_a_loop_too() -> None:
     assert isinstance(events[-1], RunEnded)
 
 
+def test_events_that_nobody_reads_to_their_end_may_be_left_after_the_rlm_is_closed() -> None:
+    engine = Hanging()
+    with RLM(runtime(engine=engine)) as rlm:
+        left, asked = (rlm.events(QUESTION, LEASE, limits=LIMITS) for _ in range(2))
+        assert isinstance(next(left), RunStarted)
+        assert isinstance(next(asked), RunStarted)
+    left.close()  # as it is when it is collected
+    with pytest.raises(RlmError, match="is closed"):
+        next(asked)
+
+
 async def test_what_ends_a_run_is_raised_behind_its_events() -> None:
     rlm = AsyncRLM(runtime(LOOK, EngineUnavailable("gone")))
     events = rlm.events(QUESTION, LEASE, limits=LIMITS)
