@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, TypedDict
@@ -67,8 +68,8 @@ def read_documents(given: Documents, *, strict: bool) -> tuple[Document, ...]:
         documents = [*(loaded.documents if loaded else ()), *(item for item in items if isinstance(item, Document))]
     if not documents:
         raise ConfigError("no documents given", hint="name files or folders, or give texts by name")
-    names = [document.name for document in documents]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    times_of = Counter(document.name for document in documents)
+    if twice := next((name for name, times in times_of.items() if times > 1), None):
         raise ConfigError(f"two documents have the name {twice!r}; name each differently")
     if empty := next((document.name for document in documents if is_blank(document.text)), None):
         raise ConfigError(f"the document {empty!r} has no text")

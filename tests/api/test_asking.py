@@ -29,11 +29,27 @@ def test_paths_texts_and_documents_become_documents(tmp_path: Path) -> None:
         ([], "no documents given"),
         ({"note": " \n"}, "the document 'note' has no text"),
         ([Document("a", "x"), Document("a", "y")], "two documents have the name 'a'"),
+        ([Document(name, "x") for name in "cabbac"], "two documents have the name 'c'; name each differently"),
     ],
 )
 def test_what_cannot_be_a_document_is_refused_with_what_to_write(given: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         read_documents(given, strict=False)  # type: ignore[arg-type]
+
+
+def test_each_name_is_looked_at_as_often_for_many_documents_as_for_few() -> None:
+    class Name(str):
+        compared = 0
+
+        def __eq__(self, other: object) -> bool:
+            Name.compared += 1
+            return super().__eq__(other)
+
+        __hash__ = str.__hash__
+
+    count = 1_000
+    assert len(read_documents([Document(Name(number), "text") for number in range(count)], strict=False)) == count
+    assert Name.compared < 10 * count  # a search for each among all takes half a million
 
 
 def test_what_a_file_lost_on_its_way_is_warned_of(tmp_path: Path) -> None:
