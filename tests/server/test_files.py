@@ -158,6 +158,7 @@ async def test_what_is_refused_leaves_nothing(
     [
         ("application/json", b"{}", 415),
         ("multipart/form-data", b"--x--", 415),
+        ("multipart/form-data; a*0=b; a*=c", b"--x--", 415),
         ("multipart/form-data; boundary=x", b"", 400),
         ("multipart/form-data; boundary=x", b"nonsense", 400),
         ("multipart/form-data; boundary=x", b"--x\r\nA: " + b"b" * 9000 + b"\r\n\r\n", 400),
@@ -169,6 +170,16 @@ async def test_a_form_that_is_none_is_refused(serve: Serve, kind: str, body: byt
     served = await serve()
     refused = await served.client.post("/v1/files", content=body, headers={"Content-Type": kind})
     assert refused.status_code == status, refused.text
+    assert kept(served) == []
+
+
+async def test_a_part_with_many_headers_is_refused_for_them(serve: Serve) -> None:
+    served = await serve()
+    body = b"--x\r\n" + b"".join(b"H%d: v\r\n" % number for number in range(1_000))
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    refused = await served.client.post("/v1/files", content=body, headers=kind)
+    assert refused.status_code == 400, refused.text
+    assert refused.json()["error"]["message"] == "the form cannot be read: Maximum header count exceeded"
     assert kept(served) == []
 
 
