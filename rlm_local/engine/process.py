@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -124,11 +125,13 @@ class EngineProcess:
 
         Raises EngineUnavailable with the process's last words when it ends instead.
         """
+        began = time.monotonic()
         while self._popen.poll() is None:
             if self.socket.exists():
                 with suppress(EngineUnavailable):  # bound and not yet listening, or just gone
                     return await self._program.connect(self.socket)
-            await asyncio.sleep(0.02)
+            # A vLLM binds its socket minutes before it answers, and needs the processor for itself meanwhile.
+            await asyncio.sleep(min(0.5, max(0.02, 0.05 * (time.monotonic() - began))))
         raise EngineUnavailable(f"the engine for {self._program.model} did not start: it {self.ending}")
 
     async def has_died(self) -> bool:
