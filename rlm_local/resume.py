@@ -22,6 +22,8 @@ from rlm_local.texts import text_sha256
 from rlm_local.trace import Trace, differences
 from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, Route, StopReason
 
+_UNTOLD = "those of an engine that ran already"
+
 
 @dataclass(frozen=True, slots=True)
 class Again:
@@ -80,8 +82,14 @@ def check_unfinished(trace: Trace) -> None:
 def check_same(again: Again, plan: Plan | Runtime) -> None:
     """Raise TraceError when the model or its prompts are not those of the run."""
     started = again.started
+    if started.weights_sha256 != plan.weights_sha256:
+        had, has = started.weights_sha256 or _UNTOLD, plan.weights_sha256 or _UNTOLD
+        raise TraceError(
+            f"the weights of {plan.card.name} are not those of the run: it had {had}, now there is {has}",
+            hint="`rlm-local resume` takes the options of the engine that it had (--engine, --engine-url); "
+            "or bring the weights back, or ask again",
+        )
     for what, was, now in (
-        ("weights", started.weights_sha256, plan.weights_sha256),
         ("jail packages", started.jail_packages, plan.packages.named),
         ("prompts", (started.profile, started.prompts_sha256), (plan.profile.name, plan.profile.sha256)),
         ("sampling", started.sampling, plan.card.sampling),
@@ -91,6 +99,15 @@ def check_same(again: Again, plan: Plan | Runtime) -> None:
                 f"the {what} of {plan.card.name} are not those of the run: it had {was}, now there is {now}",
                 hint="bring them back, or ask again",
             )
+
+
+def check_window(again: Again, runtime: Runtime) -> None:
+    """Raise ConfigError when the engine's window is not that of the run: what it was told would be cut otherwise."""
+    had, has = again.started.engine.window_tokens, runtime.engine.info.window_tokens
+    if had != has:
+        raise ConfigError(
+            f"the run had a window of {had} tokens, and this engine has {has}", hint=f"start one with {had}"
+        )
 
 
 def packages_of(started: RunStarted) -> Packages:

@@ -19,7 +19,7 @@ from rlm_local.grammar import AnswerSchema
 from rlm_local.limits import Limits
 from rlm_local.plan import Plan, default_depth, plan_runtime
 from rlm_local.ports import Recorder
-from rlm_local.resume import check_same, check_unfinished, read_again
+from rlm_local.resume import check_same, check_unfinished, check_window, read_again
 from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import TraceWriter, Written, read_trace
 from rlm_local.types import DEFAULT_GRAMMAR, Answer, Request, Route
@@ -165,11 +165,7 @@ class AsyncRLM:
         again = await asyncio.to_thread(read_again, trace, [str(one) for one in paths])
         check_same(again, self._source)
         runtime = await self._start()
-        had, has = again.started.engine.window_tokens, runtime.engine.info.window_tokens
-        if had != has:
-            raise ConfigError(
-                f"the run had a window of {had} tokens, and this RLM has {has}", hint=f"make one with {had}"
-            )
+        check_window(again, runtime)
         with TraceWriter(path, behind=Written(len(trace.events), trace.whole_bytes, trace.times_s[-1])) as writer:
             return await runtime.ask(again.request, writer, past=again.past(), validate=checking(validator))
 

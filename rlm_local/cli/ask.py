@@ -15,14 +15,13 @@ from click.core import ParameterSource
 
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ask_server import ask_server
-from rlm_local.cli.engines import engine_options
+from rlm_local.cli.engines import EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.documents import load
-from rlm_local.engine.choice import EngineChoice
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
 from rlm_local.limits import Limits, priced, writing_at_most
@@ -119,7 +118,7 @@ def ask(
     question: str,
     paths: tuple[str, ...],
     model: str,
-    engine: EngineChoice,
+    engine_of: EngineOf,
     max_turns: int,
     max_seconds: float,
     max_tokens: int,
@@ -150,6 +149,7 @@ def ask(
     The answer goes to standard output, all else to standard error. Exit code 0 for a confirmed answer, 3 for
     an unconfirmed one, 4 for a run that waits for your word (--ask-before).
     """
+    engine = engine_of(model)
     if not question.strip():
         raise ConfigError("the question is empty")
     if not paths:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 
@@ -18,6 +18,8 @@ from rlm_local.engine.vllm.gpus import installed_gpus
 from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmSettings
 from rlm_local.errors import ConfigError, StoreError
 from rlm_local.store import Store
+
+EngineOf: TypeAlias = Callable[[str], EngineChoice]
 
 ENGINE_KEY = "RLM_LOCAL_ENGINE_KEY"  # of an attached engine; not an option, which every `ps` would show
 _OPTIONS = (
@@ -57,12 +59,14 @@ _OPTIONS = (
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command with an option --model those that choose its engine; it gets `engine`, an EngineChoice."""
+    """Give a command the options that choose an engine; it gets `engine_of`, which has that of a model by its name.
+
+    Calling it raises what choose_engine does.
+    """
 
     @wraps(command)
     def choosing(
         *args: Any,
-        model: str,
         kind: str | None,
         engine_url: str,
         vllm_python: Path | None,
@@ -70,10 +74,12 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         vllm_grammar: str,
         **rest: Any,
     ) -> Any:
-        engine = choose_engine(
-            model, kind, url=engine_url, python=vllm_python, arguments=vllm_args, backend=Backend(vllm_grammar)
-        )
-        return command(*args, model=model, engine=engine, **rest)
+        def engine_of(model: str) -> EngineChoice:
+            return choose_engine(
+                model, kind, url=engine_url, python=vllm_python, arguments=vllm_args, backend=Backend(vllm_grammar)
+            )
+
+        return command(*args, engine_of=engine_of, **rest)
 
     for option in reversed(_OPTIONS):
         choosing = option(choosing)

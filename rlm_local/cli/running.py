@@ -14,9 +14,9 @@ import click
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.streams import Patient, is_unicode, write_result
 from rlm_local.cli.view import Tee, open_view
-from rlm_local.controller import Past
 from rlm_local.errors import FanOutHeld, RlmError
 from rlm_local.plan import Plan
+from rlm_local.resume import Again, check_window
 from rlm_local.runtime import start_runtime
 from rlm_local.trace import TraceWriter, summary_lines, visible
 from rlm_local.types import Answer, Request
@@ -39,16 +39,16 @@ def run_and_tell(
     *,
     as_json: bool,
     quiet: bool,
-    past: Past | None = None,
+    again: Again | None = None,
     ask_before: int | None = None,
 ) -> int:
-    """Run a request, or let it go on from its past; return the exit code.
+    """Run a request, or let the run go on that is run `again`; return the exit code.
 
     The answer goes to standard output, all else to standard error.
     """
     notes = Patient(sys.stderr)
     try:
-        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet, past=past, ask_before=ask_before))
+        answer = asyncio.run(_answer(request, plan, writer, quiet=quiet, again=again, ask_before=ask_before))
     except Ended as ended:
         kept = f"; trace: {writer.path}" if writer.path.exists() else ""
         notes.write(f"{ENDINGS[ended.signal]}{kept}\n")
@@ -105,7 +105,7 @@ def as_object(answer: Answer, trace: Path) -> dict[str, object]:
 
 
 async def _answer(
-    request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool, past: Past | None, ask_before: int | None
+    request: Request, plan: Plan, writer: TraceWriter, *, quiet: bool, again: Again | None, ask_before: int | None
 ) -> Answer:
     """Run the request. Raises Ended for a signal, however far the run has come."""
     # The view only now, when no signal can fall between its beginning and its end: it hides the cursor.
@@ -115,6 +115,9 @@ async def _answer(
                 view.note(f"warning: {visible(warning)}")
             for note in runtime.notes:
                 view.note(visible(note))
+            if again is not None:
+                check_window(again, runtime)
+            past = again.past() if again is not None else None
             return await runtime.ask(request, Tee(writer, view), past=past, ask_before=ask_before)
 
 

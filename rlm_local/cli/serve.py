@@ -13,7 +13,7 @@ import click
 
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
-from rlm_local.cli.engines import engine_options
+from rlm_local.cli.engines import EngineOf, engine_options
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
@@ -44,7 +44,7 @@ DEFAULT_PORT = 8000
 @jail_packages_option
 def serve(
     model: str,
-    engine: EngineChoice,
+    engine_of: EngineOf,
     host: str,
     port: int,
     uds: Path | None,
@@ -78,6 +78,7 @@ def serve(
     from rlm_local.server.serve import serve as serve_until_asked
     from rlm_local.server.settings import Settings
 
+    engine = engine_of(model)
     settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
     folder = state or home().server
     claim(folder)  # for as long as this process lives
