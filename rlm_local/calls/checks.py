@@ -56,8 +56,9 @@ def choices_of(value: JsonValue, what: str = "choices") -> tuple[str, ...]:
             raise BadCall(f"{what} holds {_shown(text)}, but each must have 1 to {MAX_CHOICE_CHARS} characters")
         if text != text.strip() or "\n" in text:
             raise BadCall(f"{what} holds {_shown(text)}; write it in one line with no blanks around it")
-        if (other := folded.setdefault(text.casefold(), text)) is not text:
+        if (other := folded.get(text.casefold())) is not None:
             raise BadCall(f"{what} holds {other!r} and {text!r}, which are one; name each once")
+        folded[text.casefold()] = text
     return texts
 
 

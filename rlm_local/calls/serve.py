@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from rlm_local.calls.caller import Caller
 from rlm_local.calls.checks import (
+    Labels,
     examples_of,
     instruction_of,
     labels_of,
@@ -17,7 +19,7 @@ from rlm_local.calls.checks import (
     passes_of,
     schema_of,
 )
-from rlm_local.calls.classify import Judge, classifier, classify, condition_filter
+from rlm_local.calls.classify import Example, Judge, classifier, classify, condition_filter
 from rlm_local.calls.fan import in_order
 from rlm_local.calls.form import ReplyForm
 from rlm_local.calls.texts import Reader, extractor, mapper, reduce
@@ -32,33 +34,91 @@ async def judge_of(caller: Caller, kind: CallKind, args: Args, *, live: bool = F
 
     live: no item waits for others, and so nothing is learned from any; a filter is always so.
     """
-    split = long_of(args.get("long"))
     if kind is CallKind.FILTER:
-        only(args, "condition", "long")
-        return await condition_filter(caller, instruction_of(args.get("condition"), "condition"), split=split)
-    only(args, "labels", "instruction", "examples", "passes", "long")
-    labels = labels_of(args.get("labels"))
+        asked = _Condition.of(args)
+        return await condition_filter(caller, asked.condition, split=asked.split)
+    by = _Labelling.of(args)
     return await classifier(
         caller,
-        labels,
-        instruction=instruction_of(args["instruction"]) if "instruction" in args else "",
-        examples=examples_of(args.get("examples"), labels),
-        split=split,
-        passes=passes_of(args.get("passes")),
+        by.labels,
+        instruction=by.instruction,
+        examples=by.examples,
+        split=by.split,
+        passes=by.passes,
         live=live,
     )
 
 
 async def reader_of(caller: Caller, kind: CallKind, args: Args) -> Reader:
     """Return what extracts, or maps, by these arguments. Raises BadCall."""
-    only(args, "schema" if kind is CallKind.EXTRACT else "max_tokens", "instruction", "long")
-    split = long_of(args.get("long"))
-    if kind is CallKind.EXTRACT:
-        form = ReplyForm(caller.reply_tokens, schema=schema_of(args.get("schema")))
-        instruction = instruction_of(args["instruction"]) if "instruction" in args else ""
-        return await extractor(caller, instruction, form, split=split)
-    form = ReplyForm(max_tokens_of(args.get("max_tokens"), caller.reply_tokens))
-    return await mapper(caller, instruction_of(args.get("instruction")), form, split=split)
+    by = _Reading.of(kind, args, caller.reply_tokens)
+    make = extractor if kind is CallKind.EXTRACT else mapper
+    return await make(caller, by.instruction, by.form, split=by.split)
+
+
+def check_arguments(kind: CallKind, args: Args, *, reply_tokens: int) -> None:
+    """Raise BadCall for what judge_of and reader_of refuse without asking an engine anything."""
+    if kind is CallKind.FILTER:
+        _Condition.of(args)
+    elif kind is CallKind.CLASSIFY:
+        _Labelling.of(args)
+    else:
+        _Reading.of(kind, args, reply_tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """What a filter is asked with. of() raises BadCall, as that of the other two does."""
+
+    condition: str
+    split: bool
+
+    @classmethod
+    def of(cls, args: Args) -> _Condition:
+        only(args, "condition", "long")
+        return cls(instruction_of(args.get("condition"), "condition"), long_of(args.get("long")))
+
+
+@dataclass(frozen=True, slots=True)
+class _Labelling:
+    """What a classification is asked with."""
+
+    labels: Labels
+    instruction: str
+    examples: tuple[Example, ...]
+    passes: int
+    split: bool
+
+    @classmethod
+    def of(cls, args: Args) -> _Labelling:
+        only(args, "labels", "instruction", "examples", "passes", "long")
+        labels = labels_of(args.get("labels"))
+        return cls(
+            labels,
+            instruction_of(args["instruction"]) if "instruction" in args else "",
+            examples_of(args.get("examples"), labels),
+            passes_of(args.get("passes")),
+            long_of(args.get("long")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What an extraction, or a map, is asked with."""
+
+    form: ReplyForm
+    instruction: str
+    split: bool
+
+    @classmethod
+    def of(cls, kind: CallKind, args: Args, reply_tokens: int) -> _Reading:
+        only(args, "schema" if kind is CallKind.EXTRACT else "max_tokens", "instruction", "long")
+        split = long_of(args.get("long"))
+        if kind is CallKind.EXTRACT:
+            form = ReplyForm(reply_tokens, schema=schema_of(args.get("schema")))
+            return cls(form, instruction_of(args["instruction"]) if "instruction" in args else "", split)
+        form = ReplyForm(max_tokens_of(args.get("max_tokens"), reply_tokens))
+        return cls(form, instruction_of(args.get("instruction")), split)
 
 
 class TypedCalls:

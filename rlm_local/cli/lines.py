@@ -10,11 +10,30 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from rlm_local.documents.decode import binary_kind
 from rlm_local.errors import ConfigError
 
 MAX_ITEM_BYTES = 64 << 20  # of one line; a longer one is no item but a file given by mistake
 _AHEAD = 1_024  # lines that are read before they are asked for
 _CHUNK_BYTES = 1 << 16
+
+
+def check_items(file: str) -> None:
+    """Raise ConfigError where a file cannot be read, is not text, or has a first line that read_lines refuses.
+
+    What is no regular file, as a pipe, is not touched: what is read from it is gone.
+    """
+    path = Path(file)
+    if file == "-" or not (path.is_file() or path.is_dir()):
+        return
+    try:
+        with path.open("rb") as stream:
+            kind = binary_kind(stream.read(_CHUNK_BYTES))
+        if kind is not None:
+            raise ConfigError(f"{file} is {kind.name}, but an item is a line of text", hint=kind.repair)
+        next(_lines(file), "")
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="name a file of lines") from error
 
 
 async def read_lines(file: str) -> AsyncIterator[str]:

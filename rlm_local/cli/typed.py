@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -16,11 +17,11 @@ from typing import Any, TypeAlias
 
 import click
 
-from rlm_local.calls import FreeCaller, classify_all, in_order, judge_of, reader_of
+from rlm_local.calls import FreeCaller, check_arguments, classify_all, in_order, judge_of, reader_of
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.grammar import MAX_SCHEMA_BYTES, read_bytes
-from rlm_local.cli.lines import read_lines
+from rlm_local.cli.lines import check_items, read_lines
 from rlm_local.cli.streams import Patient, write_result
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
@@ -172,6 +173,11 @@ def _run(
         raise ConfigError(f"{items} does not exist", hint="check the spelling; - is standard input")
     if reply_tokens < 1:
         raise ConfigError(f"--max-tokens is {reply_tokens}, but must be at least 1")
+    try:
+        check_arguments(kind, args, reply_tokens=reply_tokens)
+    except BadCall as bad:
+        raise ConfigError(_told_in_options(str(bad))) from bad
+    check_items(items)
     plan = plan_runtime(model, home(), window_tokens=window, needs_jail=False)
     try:
         failed = asyncio.run(_print_all(plan, kind, args, items, reply_tokens, row, live=live))
@@ -210,6 +216,11 @@ async def _results(
     if kind in (CallKind.CLASSIFY, CallKind.FILTER):
         return classify_all(await judge_of(caller, kind, args, live=live), lines)
     return in_order(lines, await reader_of(caller, kind, args))
+
+
+def _told_in_options(said: str) -> str:
+    """Return what is wrong with an argument, in the name of its option."""
+    return re.sub(r"^(?=(instruction|condition) )", "--", said)
 
 
 def _read_json(file: str, most: int) -> Any:

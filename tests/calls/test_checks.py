@@ -32,6 +32,7 @@ def deep(levels: int) -> dict[str, Any]:
         ({"choices": ["a", "b" * 201]}, "each must have 1 to 200 characters"),
         ({"choices": ["a", " b"]}, "no blanks around it"),
         ({"choices": ["Yes", "yes"]}, "'Yes' and 'yes', which are one"),
+        ({"choices": ["a", "a"]}, "'a' and 'a', which are one"),  # one object: Python has each letter once
         ({"regex": ""}, "regex is empty"),
         ({"regex": "("}, "does not compile"),
         ({"regex": "a" * 1_001}, "1,001 characters, but may have 1,000"),

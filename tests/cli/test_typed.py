@@ -25,6 +25,9 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     Path("labels.json").write_text('["x", "y"]')
     Path("broken.json").write_text('["x", ')
     Path("half.jsonl").write_text('{"item": "a", "label": "x"}\n{"item": \n')
+    Path("latin1.txt").write_bytes(b"Geb\xfchr\n")
+    Path("program").write_bytes(b"\x7fELF\x02\x01\x01\x00")
+    Path("folder").mkdir()
     return folder
 
 
@@ -52,11 +55,41 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["map", "items.txt"], "missing option '--instruction'", "see"),
         (["map", "--instruction", "x", "--max-tokens", "0", "items.txt"], "--max-tokens is 0, but must be", ""),
         (["filter", "items.txt"], "missing option '--condition'", "see"),
+        (["classify", "--labels", "{[]}", "items.txt"], "there are 0 labels, but there must be 2 to 100", ""),
+        (["classify", "--labels", '{["a"]}', "items.txt"], "there are 1 labels, but there must be 2 to 100", ""),
+        (["classify", "--labels", '{["a", "a"]}', "items.txt"], "'a' and 'a', which are one; name each once", ""),
+        (["classify", "--labels", '{"a"}', "items.txt"], "labels must be a list of texts, not 'a'", ""),
+        (["classify", "--labels", "{[1, 2]}", "items.txt"], "labels must be a list of texts, not [1, 2]", ""),
+        (["classify", "--labels", '{{"a": 1, "b": ""}}', "items.txt"], "the description of 'a' must be a text", ""),
+        (
+            ["classify", "--labels", "labels.json", "--examples", '{["a", "z"]}', "items.txt"],
+            "example 0 has the label 'z', which is none of x, y",
+            "",
+        ),
+        (["classify", "--labels", "labels.json", "--examples", "{[]}", "items.txt"], "must be a pair (item", ""),
+        (
+            ["classify", "--labels", "labels.json", "--instruction", "", "items.txt"],
+            "--instruction is empty; say what you want",
+            "",
+        ),
+        (["extract", "--schema", '{{"type": "nope"}}', "items.txt"], "has the type 'nope'", ""),
+        (["extract", "--schema", "{[]}", "items.txt"], "the schema", ""),
+        (["extract", "--schema", '{{"$ref": "#"}}', "items.txt"], "uses '$ref', which is not served", ""),
+        (["extract", "--schema", '{{"type": "integer"}}', "--instruction", " ", "items.txt"], "--instruction is", ""),
+        (["map", "--instruction", "", "items.txt"], "--instruction is empty; say what you want", ""),
+        (["filter", "--condition", "", "items.txt"], "--condition is empty; say what you want", ""),
+        (["filter", "--condition", "x", "folder"], "folder cannot be read: Is a directory", "name a file of lines"),
+        (["filter", "--condition", "x", "program"], "program is a program (ELF), but an item is a line", "text files"),
+        (["filter", "--condition", "x", "latin1.txt"], "line 1 of latin1.txt is not valid UTF-8: byte 3 is 0xfc", ""),
     ],
 )
 def test_a_mistake_is_one_sentence_and_exit_code_2(
     here: Path, mistake: Mistaken, arguments: list[str], error: str, hint: str
 ) -> None:
+    for at, word in enumerate(arguments):
+        if word.startswith("{"):  # what a file of this argument's holds
+            Path("given.json").write_text(word[1:-1])
+            arguments = [*arguments[:at], "given.json", *arguments[at + 1 :]]
     made = mistake(*([*arguments, "--model", "toy"] if "--model" not in arguments else arguments))
     assert made.exit_code == 2
     assert error in made.error
