@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.engines import EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
@@ -21,7 +21,7 @@ from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
-from rlm_local.documents import load
+from rlm_local.documents import check_there, load
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.jail import Packages
 from rlm_local.limits import Limits, priced, writing_at_most
@@ -167,12 +167,15 @@ def ask(
     )
     answer_type = read_schema(schema)
     where = home()
-    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
+    card = find_card(model, load_cards())
     with _told_in_options():
-        limits = priced(limits, plan.card.price, plan.card.name)
+        limits = priced(limits, card.price, card.name)
+    writer = _writer(trace_dir, where.traces)
+    check_there(paths)
+    # Behind all that was asked wrongly, so that nobody pulls weights to learn of a file that is not there.
+    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     if max_depth is None:
         limits = replace(limits, max_depth=default_depth(plan.profile))
-    writer = _writer(trace_dir, where.traces)
     # Last, because it may wait for somebody who types.
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
     notes = Patient(sys.stderr)

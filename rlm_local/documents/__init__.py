@@ -3,7 +3,19 @@
 from rlm_local.documents.citations import cite
 from rlm_local.documents.corpus import join, join_aside, joined_bytes, line_at, locate
 from rlm_local.documents.coverage import coverage
-from rlm_local.documents.load import Loaded, load
+from rlm_local.documents.load import Loaded, check_there, load
 from rlm_local.documents.names import own_name
 
-__all__ = ["Loaded", "cite", "coverage", "join", "join_aside", "joined_bytes", "line_at", "load", "locate", "own_name"]
+__all__ = [
+    "Loaded",
+    "check_there",
+    "cite",
+    "coverage",
+    "join",
+    "join_aside",
+    "joined_bytes",
+    "line_at",
+    "load",
+    "locate",
+    "own_name",
+]

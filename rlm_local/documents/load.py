@@ -57,6 +57,17 @@ def load(paths: Sequence[str], *, strict: bool, stdin: BinaryIO) -> Loaded:
     return Loaded(tuple(reader.documents), tuple(reader.warnings))
 
 
+def check_there(paths: Sequence[str]) -> None:
+    """Raise DocumentError, as load would, for a path that leads to no file, folder or pipe. Nothing is opened."""
+    for path in paths:
+        if path == STDIN or os.path.isdir(path):  # noqa: PTH112 - as in load
+            continue
+        try:
+            _check_kind(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     path: Path
@@ -195,21 +206,24 @@ def _once(entries: Iterator[_Entry]) -> list[_Entry]:
 
 def _read_file(path: str, shelf: Shelf) -> Reading:
     try:
-        mode = Path(path).stat().st_mode
-        # A pipe is read, for `<(command)`; a device may never end.
-        if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
-            raise DocumentError(
-                f"{_shown(path)} is neither a file nor a folder", hint="use - to read from standard input"
-            )
+        _check_kind(path)
         with Path(path).open("rb") as file:
             return read_text(file, shelf)
-    except FileNotFoundError as error:
-        raise DocumentError(f"{_shown(path)} does not exist", hint="check the spelling and the folder") from error
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
+def _check_kind(path: str) -> None:
+    """Raise DocumentError for what is neither file nor pipe, OSError for what is not there."""
+    mode = Path(path).stat().st_mode
+    # A pipe is read, for `<(command)`; a device may never end.
+    if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        raise DocumentError(f"{_shown(path)} is neither a file nor a folder", hint="use - to read from standard input")
+
+
 def _unreadable(path: str, error: OSError) -> DocumentError:
+    if isinstance(error, FileNotFoundError):
+        return DocumentError(f"{_shown(path)} does not exist", hint="check the spelling and the folder")
     return DocumentError(
         f"{_shown(path)} cannot be read: {error.strerror or error}", hint="make it readable, or leave it out"
     )

@@ -103,6 +103,24 @@ def test_a_model_that_is_not_pulled_is_told_with_how_to_pull_it(here: Path, toy_
     assert traces(toy_home) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["missing.txt"], "missing.txt does not exist"),
+        (["lease.txt", "/dev/null"], "/dev/null is neither a file nor a folder"),
+        (["lease.txt", "--max-cost", "1"], "--max-cost is 1, but the card of smollm2-135m has no price list"),
+        (["lease.txt", "--trace-dir", "/proc/x"], "cannot create the trace /proc/x/"),
+        (["-", "lease.txt/more"], "lease.txt/more cannot be read: Not a directory"),
+    ],
+)
+def test_what_was_asked_wrongly_is_told_before_weights_that_are_not_pulled(
+    here: Path, mistake: Mistaken, arguments: list[str], error: str
+) -> None:
+    said = mistake("ask", "q", *arguments, "--model", "smollm2")
+    assert said.exit_code == 2
+    assert said.error.startswith(error)
+
+
 @pytest.mark.parametrize("option", [["--model", "toi"], ["--window", "1"], ["--max-turns", "0"], ["--trace-dir", "x"]])
 def test_a_mistake_in_the_options_is_told_before_standard_input_is_read(
     here: Path, mistake: Mistaken, monkeypatch: pytest.MonkeyPatch, option: list[str]
