@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.cli.ask_server import ask_server
-from rlm_local.cli.engines import EngineOf, engine_options
+from rlm_local.cli.engines import OPTIONS, EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
@@ -43,11 +43,7 @@ _OPTION_BY_FIELD = {
 }
 # What says how the engine and the jail of this command are to be: a server has its own.
 _ONLY_OWN = {
-    "kind": "--engine",
-    "engine_url": "--engine-url",
-    "vllm_python": "--vllm-python",
-    "vllm_args": "--vllm-args",
-    "vllm_grammar": "--vllm-grammar",
+    **OPTIONS,
     "window": "--window",
     "kv_tokens": "--kv-tokens",
     "packages": "--jail-packages",

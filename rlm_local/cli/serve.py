@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
@@ -79,6 +80,11 @@ def serve(
     from rlm_local.server.settings import Settings
 
     engine = engine_of(model)
+    if uds is not None and (other := [name for name in ("host", "port") if _was_given(name)]):
+        raise ConfigError(
+            f"--uds listens on a socket of this machine alone, so --{other[0]} is not heeded",
+            hint=f"leave --{other[0]} or --uds out",
+        )
     settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
     folder = state or home().server
     claim(folder)  # for as long as this process lives
@@ -126,6 +132,10 @@ def serve(
         if uds is not None:
             uds.unlink(missing_ok=True)
     return 0
+
+
+def _was_given(parameter: str) -> bool:
+    return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
 
 
 def _plan(model: str, engine: EngineChoice, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:

@@ -121,6 +121,54 @@ def test_what_was_asked_wrongly_is_told_before_weights_that_are_not_pulled(
     assert said.error.startswith(error)
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "error", "hint"),
+    [
+        ({}, ["--engine", "llama", "--vllm-args", "--foo"], "--vllm-args goes with --engine vllm", "--vllm-args out"),
+        ({}, ["--vllm-grammar", "xgrammar"], "--vllm-grammar goes with --engine vllm", "leave --vllm-grammar out"),
+        ({}, ["--engine-url", "nowhere"], "--engine-url is 'nowhere', but must be like http://host:8000", ""),
+        ({"ENGINE_URL": "nowhere"}, [], "RLM_LOCAL_ENGINE_URL is 'nowhere', but must be like", ""),
+        (
+            {"ENGINE_URL": "http://a:1"},
+            ["--engine", "llama"],
+            "RLM_LOCAL_ENGINE_URL names an engine that runs already, which heeds no --engine llama",
+            "unset RLM_LOCAL_ENGINE_URL",
+        ),
+        ({"ENGINE_URL": "http://a:1"}, ["--kv-tokens", "7"], "RLM_LOCAL_ENGINE_URL names an engine", "--kv-tokens"),
+        (
+            {"VLLM_ARGS": "'"},
+            ["--engine", "vllm", "--vllm-python", "/bin/sh"],
+            'RLM_LOCAL_VLLM_ARGS is "\'": No closing quotation',
+            "",
+        ),
+        ({"VLLM_GRAMMAR": "none"}, [], "invalid value for '--vllm-grammar' (env var: 'RLM_LOCAL_VLLM_GRAMMAR')", "see"),
+    ],
+)
+def test_options_of_an_engine_that_is_not_used_are_refused_by_the_name_that_they_were_given_by(
+    here: Path,
+    mistake: Mistaken,
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    arguments: list[str],
+    error: str,
+    hint: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"RLM_LOCAL_{name}", value)
+    said = mistake("ask", "q", "lease.txt", "--model", "toy", *arguments)
+    assert said.exit_code == 2
+    assert said.error.startswith(error)
+    assert hint in said.hint
+
+
+def test_what_the_environment_says_of_vllm_contradicts_no_other_engine(
+    here: Path, mistake: Mistaken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RLM_LOCAL_VLLM_ARGS", "-tp 2")
+    monkeypatch.setenv("RLM_LOCAL_VLLM_GRAMMAR", "xgrammar")
+    assert "toy.gguf" in mistake("ask", "q", "lease.txt", "--model", "toy").error
+
+
 @pytest.mark.parametrize("option", [["--model", "toi"], ["--window", "1"], ["--max-turns", "0"], ["--trace-dir", "x"]])
 def test_a_mistake_in_the_options_is_told_before_standard_input_is_read(
     here: Path, mistake: Mistaken, monkeypatch: pytest.MonkeyPatch, option: list[str]

@@ -112,7 +112,7 @@ def test_a_question_is_asked_of_the_server_that_runs_and_the_choice_is_told(
     ("served", "options", "said"),
     [
         ("toy", ["--window", "8192"], "it takes no --window"),
-        ("toy", ["--vllm-grammar", "guidance", "--window", "8192"], "it takes no --vllm-grammar, --window"),
+        ("toy", ["--kv-tokens", "8192", "--window", "8192"], "it takes no --window, --kv-tokens"),
         ("toy", ["--max-turns", "65"], "limits.max_turns"),
         (MODEL, [], f"it serves {MODEL}"),
         ("toy", ["--own-engine"], ""),

@@ -19,6 +19,9 @@ from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
         (["--model", "smollm2-135m"], "is not pulled"),
         (["--host", "0.0.0.0"], "without keys and TLS only loopback is served"),
         (["--max-runs", "0"], "max_runs is 0"),
+        (["--uds", "s.sock", "--host", "0.0.0.0"], "--uds listens on a socket of this machine alone, so --host is not"),
+        (["--uds", "s.sock", "--port", "9"], "so --port is not heeded"),
+        (["--engine-url", "http://a:1", "--kv-tokens", "7"], "which heeds no --kv-tokens"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_sentence(

@@ -126,6 +126,15 @@ def test_options_that_contradict_each_other_are_refused(monkeypatch: pytest.Monk
         choose_engine("qwen3-coder", "llama", url="http://a:1")
     with pytest.raises(ConfigError, match="goes with --engine vllm"):
         choose_engine("qwen3-coder", "llama", python=Path("/bin/sh"))
+    for given in ({"arguments": "-tp 2"}, {"backend": Backend.XGRAMMAR}):
+        for kind in ("llama", None):  # by itself the engine is llama for a model that is for nothing else
+            with pytest.raises(ConfigError, match=r"^--vllm-(args|grammar) goes with --engine vllm"):
+                choose_engine("smollm2", kind, **given)
+    for given in ({"arguments": "-tp 2"}, {"python": Path("/bin/sh")}, {"kv_tokens": 7}, {"window_tokens": 8192}):
+        with pytest.raises(ConfigError, match=r"^--engine-url names .* heeds no --(vllm-|kv-|window)"):
+            choose_engine("qwen3-coder", None, url="http://a:1", **given)
+    with pytest.raises(ConfigError, match="--kv-tokens goes with --engine llama"):
+        choose_engine("qwen3-coder", "vllm", python=Path("/bin/sh"), kv_tokens=7)
     with pytest.raises(ConfigError, match="No closing quotation"):
         choose_engine("qwen3-coder", "vllm", python=Path("/bin/sh"), arguments="'")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
