@@ -22,7 +22,7 @@ from rlm_local.trace import visible
 
 
 @click.command(name="attack")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object with every payload's outcome.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object with every outcome; of --list an array.")
 @click.option("--only", metavar="GROUP", help="Run one group of the corpus.")
 @click.option("--list", "as_list", is_flag=True, help="Print the payloads and what each aims at; run none.")
 @click.option(
@@ -43,6 +43,9 @@ def attack_command(as_json: bool, only: str | None, as_list: bool, corpus: Path 
         raise ConfigError("--only chooses a group of the built-in corpus, so it does not go with --corpus")
     payloads = read_payloads(corpus) if corpus else load_payloads(only)
     if as_list:
+        if as_json:
+            click.echo(json.dumps([_told(payload) for payload in payloads], indent=1))
+            return 0
         for payload in payloads:
             click.echo(visible(f"{payload.name}: {payload.aim}"))
         return 0
@@ -115,15 +118,17 @@ def _as_object(report: Report, packages: Packages) -> dict[str, object]:
 
 def _one(payload: Payload, outcome: Outcome) -> dict[str, object]:
     return {
-        "id": payload.id,
-        "group": payload.group,
-        "aim": payload.aim,
+        **_told(payload),
         "contained": outcome.contained,
         "breaches": list(outcome.breaches),
         "ended": outcome.ended,
         "went_on": outcome.went_on,
         "elapsed_s": round(outcome.elapsed_s, 3),
     }
+
+
+def _told(payload: Payload) -> dict[str, object]:
+    return {"id": payload.id, "group": payload.group, "aim": payload.aim}
 
 
 def _counts(report: Report) -> dict[str, tuple[int, int]]:

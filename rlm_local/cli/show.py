@@ -15,6 +15,7 @@ from rlm_local.errors import EngineError
 from rlm_local.store import Installed, Store
 
 UNKNOWN = "unknown, recorded at first pull"
+_ABSENT = {"direct_up_to_tokens": "not measured", "price": "none"}
 
 
 @click.command(name="show")
@@ -36,11 +37,17 @@ def show(name: str, as_json: bool) -> None:
         click.echo(json.dumps(_head(card) | {"engines": engines}, indent=2))
         return
     for key, value in _head(card).items():
-        click.echo(f"{key}: {_plain(value)}")
+        click.echo(f"{key}: {_ABSENT[key] if value is None else _plain(value)}")
     for weights in card.engines:
         click.echo("\n".join(["", f"[{weights.engine}]", *_lines(weights, by_engine.get(weights.engine))]))
-        if weights.engine is EngineKind.LLAMA and needs is not None:
-            click.echo("\n".join(needs.lines() if isinstance(needs, Needs) else [f"memory: unknown, because {needs}"]))
+        if weights.engine is EngineKind.LLAMA:
+            click.echo("\n".join(_memory_lines(needs)))
+
+
+def _memory_lines(needs: Needs | str | None) -> list[str]:
+    if isinstance(needs, Needs):
+        return needs.lines()
+    return [f"memory: unknown, because {needs}" if needs else "memory: told once the weights are pulled"]
 
 
 def _needs(card: Card, store: Store) -> Needs | str:
@@ -67,8 +74,8 @@ def _head(card: Card) -> dict[str, object]:
             "top_p": card.sampling.top_p,
             "top_k": card.sampling.top_k,
         },
-        "direct_up_to_tokens": card.direct_up_to_tokens or "not measured",
-        "price": asdict(card.price) if card.price else "none",
+        "direct_up_to_tokens": card.direct_up_to_tokens,
+        "price": asdict(card.price) if card.price else None,
         "evidence": list(card.evidence),
         "card": str(card.origin),
     }
@@ -84,6 +91,7 @@ def _plain(value: object) -> str:
 
 def _as_json(weights: Weights, installed: Installed | None) -> dict[str, object]:
     return {
+        "base": weights.base,
         "repo": weights.repo,
         "revision": weights.revision,
         "chat_template": weights.chat_template,
@@ -102,7 +110,9 @@ def _as_json(weights: Weights, installed: Installed | None) -> dict[str, object]
 
 
 def _lines(weights: Weights, installed: Installed | None) -> list[str]:
+    base = weights.base
     lines = [
+        *([f"base: {base}, pulled with `rlm-local pull {base} --engine {weights.engine}`"] if base else []),
         f"hub: {weights.repo}",
         f"revision: {weights.revision or UNKNOWN}",
         f"chat template: {weights.chat_template}",

@@ -72,6 +72,9 @@ def test_json_tells_each_payload_and_the_machine(
 def test_the_payloads_are_listed_without_a_jail(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["attack", "--list", "--only", "network"]) == 0
     assert "network/tcp: connect to the listener on 127.0.0.1" in capsys.readouterr().out.splitlines()
+    assert main(["attack", "--list", "--only", "network", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {"id": "tcp", "group": "network", "aim": "connect to the listener on 127.0.0.1"} in listed
 
 
 def test_a_mistake_is_one_sentence_with_its_line(mistake: Callable[..., Any], tmp_path: Path) -> None:

@@ -181,6 +181,20 @@ def test_show_tells_known_from_recorded_from_unknown(cli: Cli) -> None:
     assert f"1600 bytes, sha256 {SHA256} (recorded)" in cli.run(show, "toy").stdout
 
 
+def test_show_says_when_memory_is_told_and_what_an_adapter_is_over(cli: Cli) -> None:
+    told = cli.run(show, "toy").stdout
+    assert "memory: told once the weights are pulled" in told
+    assert "direct_up_to_tokens: not measured\nprice: none\n" in told
+    adapter = cli.run(show, "rlm-qwen3-30b-a3b")
+    assert "base: qwen3-30b-a3b, pulled with `rlm-local pull qwen3-30b-a3b --engine vllm`" in adapter.stdout
+    as_json = json.loads(cli.run(show, "rlm-qwen3-30b-a3b", "--json").stdout)
+    assert (as_json["engines"]["vllm"]["base"], as_json["direct_up_to_tokens"], as_json["price"]) == (
+        "qwen3-30b-a3b",
+        None,
+        None,
+    )
+
+
 def test_show_json_holds_the_card_and_the_state(cli: Cli) -> None:
     cli.put()
     shown = json.loads(cli.run(show, "toy", "--json").stdout)
