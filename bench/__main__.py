@@ -33,6 +33,7 @@ from bench.soak import KILL_WAVE, soak
 from bench.tasks.families import FAMILIES
 from bench.tune import tune_command
 from rlm_local.cards import find_card, load_cards
+from rlm_local.cli.options import told_in_options
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
@@ -228,6 +229,8 @@ def grammar_effect_command(
 ) -> int:
     """Run the same tasks with each of MODELS (all small ones) and each grammar. Exit code 0 whatever the score."""
     refuse_full(out)
+    with told_in_options():
+        limits = Limits(max_turns=max_turns, wall_s=max_seconds)
     effect = asyncio.run(
         run_effect(
             models or SMALL_MODELS,
@@ -238,7 +241,7 @@ def grammar_effect_command(
             tokens=tokens,
             tasks=tasks,
             seed=seed,
-            limits=Limits(max_turns=max_turns, wall_s=max_seconds),
+            limits=limits,
             data=data,
             out=out,
             say=say,

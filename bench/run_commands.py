@@ -21,6 +21,7 @@ from bench.run import Settings, run
 from bench.tasks.families import FAMILIES
 from bench.tasks.task import Sources
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.options import told_in_options
 from rlm_local.config import home
 from rlm_local.limits import Limits
 from rlm_local.testing import AnsweringEngine
@@ -94,6 +95,13 @@ def run_command(
 
     With --out every finished task is kept, and the same command goes on where it was cut off.
     """
+    with told_in_options():
+        limits = Limits(
+            max_turns=max_turns,
+            wall_s=max_seconds,
+            max_tokens=most_tokens(tokens) if max_tokens is None else max_tokens,
+            max_subcalls=max_subcalls,
+        )
     settings = Settings(
         task=task,
         model=model,
@@ -105,12 +113,7 @@ def run_command(
         out=out,
         window_tokens=window,
         kv_tokens=kv_tokens,
-        limits=Limits(
-            max_turns=max_turns,
-            wall_s=max_seconds,
-            max_tokens=max_tokens or most_tokens(tokens),
-            max_subcalls=max_subcalls,
-        ),
+        limits=limits,
         grammar=GrammarMode(grammar),
         command=command_line(),
         typed=typed,

@@ -25,6 +25,7 @@ from bench.run import Settings, run
 from bench.run_commands import INTERRUPTED, MAX_SUBCALLS, most_tokens
 from bench.tasks.families import FAMILIES
 from rlm_local.cards import DEFAULT_MODEL, PROFILES, Card, find_card, load_cards, read_card
+from rlm_local.cli.options import told_in_options
 from rlm_local.config import home
 from rlm_local.limits import Limits
 from rlm_local.types import DEFAULT_GRAMMAR
@@ -140,6 +141,8 @@ def tune_command(
     The same command goes on where it was cut off. Exit code 130 after Ctrl-C.
     """
     card = find_card(model, load_cards())
+    with told_in_options():
+        limits = Limits(wall_s=max_seconds, max_tokens=most_tokens(max(tokens)), max_subcalls=MAX_SUBCALLS)
     asked = Settings(
         task=task,
         model=model,
@@ -151,7 +154,7 @@ def tune_command(
         out=out,
         window_tokens=None,
         kv_tokens=None,
-        limits=Limits(wall_s=max_seconds, max_tokens=most_tokens(max(tokens)), max_subcalls=MAX_SUBCALLS),
+        limits=limits,
         grammar=DEFAULT_GRAMMAR,
         command=command_line(),
     )

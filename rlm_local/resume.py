@@ -22,6 +22,7 @@ from rlm_local.texts import text_sha256
 from rlm_local.trace import Trace, differences
 from rlm_local.types import Answer, Completion, Document, EngineInfo, JsonObject, Reply, Request, Route, StopReason
 
+_NAMED = 3  # documents in a message; the rest is counted
 _UNTOLD = "those of an engine that ran already"
 
 
@@ -42,7 +43,7 @@ def read_again(trace: Trace, paths: Sequence[str] = ()) -> Again:
     """Return a trace's run with its documents, each read from where it was, or from one of `paths` with its text.
 
     Raises TraceError for a trace that does not begin with a run of this build, DocumentError for a document that has
-    changed or is gone.
+    changed or is gone, and for a path that has the text of none.
     """
     started = trace.events[0]
     if not isinstance(started, RunStarted):
@@ -52,10 +53,7 @@ def read_again(trace: Trace, paths: Sequence[str] = ()) -> Again:
             f"{trace.path} was written by rlm-local {started.version}, and this is {__version__}",
             hint=f"use rlm-local {started.version}, or ask again",
         )
-    by_digest = {}
-    if paths:
-        for document in load(paths, strict=False, stdin=io.BytesIO()).documents:
-            by_digest[text_sha256(document.text)] = document
+    by_digest = _named(started, paths)
     documents = tuple(_document(info, by_digest.get(info.sha256)) for info in started.documents)
     request = Request(
         started.question,
@@ -209,12 +207,33 @@ def _has_answer(trace: Trace) -> bool:
     return trace.answer is not None and trace.answer.stop not in (StopReason.CANCELLED, StopReason.TIME_LIMIT)
 
 
+def _named(started: RunStarted, paths: Sequence[str]) -> dict[str, Document]:
+    """Return the documents at these paths by the digest of their text."""
+    of_the_run = {info.sha256 for info in started.documents}
+    by_digest: dict[str, Document] = {}
+    for path in paths:
+        here = {text_sha256(one.text): one for one in load([path], strict=False, stdin=io.BytesIO()).documents}
+        if not of_the_run & here.keys():
+            names = ", ".join(info.name for info in started.documents[:_NAMED])
+            more = len(started.documents) - _NAMED
+            raise DocumentError(
+                f"{path} has the text of no document of the run: it read {names}{f' and {more} more' * (more > 0)}",
+                hint="name a file with the same text",
+            )
+        by_digest |= here
+    return by_digest
+
+
 def _document(info: DocumentInfo, named: Document | None) -> Document:
     if named is not None:
         return Document(info.name, named.text, named.path)
     hint = "name a file with the same text behind the trace, or ask again"
     if not info.path:
-        raise DocumentError(f"{info.name} was read from standard input, and a trace keeps no text", hint=hint)
+        raise DocumentError(
+            f"the trace does not tell where {info.name} was read, and keeps no text of it: it came from standard input "
+            "or from a program",
+            hint=hint,
+        )
     if not Path(info.path).exists():
         raise DocumentError(f"{info.path} is gone; the run read its document {info.name} there", hint=hint)
     (document,) = load([info.path], strict=False, stdin=io.BytesIO()).documents

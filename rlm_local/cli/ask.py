@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.engines import OPTIONS, EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
+from rlm_local.cli.options import told_in_options
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
@@ -30,17 +28,6 @@ from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request, Route
 
 DEFAULTS = Limits()
-_OPTION_BY_FIELD = {
-    "max_turns": "--max-turns",
-    "wall_s": "--max-seconds",
-    "max_tokens": "--max-tokens",
-    "max_subcalls": "--max-subcalls",
-    "max_prompt_tokens": "--max-prompt-tokens",
-    "max_completion_tokens": "--max-completion-tokens",
-    "max_cost": "--max-cost",
-    "max_depth": "--max-depth",
-    "max_concurrency": "--max-concurrency",
-}
 # What says how the engine and the jail of this command are to be: a server has its own.
 _ONLY_OWN = {
     **OPTIONS,
@@ -51,7 +38,6 @@ _ONLY_OWN = {
     "ask_before": "--ask-before",
     "trace_dir": "--trace-dir",
 }
-_FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 
 
 @click.command()
@@ -164,7 +150,7 @@ def ask(
     answer_type = read_schema(schema)
     where = home()
     card = find_card(model, load_cards())
-    with _told_in_options():
+    with told_in_options():
         limits = priced(limits, card.price, card.name)
     writer = _writer(trace_dir, where.traces)
     check_there(paths)
@@ -208,19 +194,9 @@ def _text(argument: str) -> str:
 
 def _limits(written: int | None, **fields: float | None) -> Limits:
     """Return the limits; what is wrong with them is told in the names of the options. written: see writing_at_most."""
-    with _told_in_options():
+    with told_in_options():
         limits = Limits(**fields)  # type: ignore[arg-type]  # max_turns and its like are int, as their options are
         return limits if written is None else writing_at_most(limits, written)
-
-
-@contextmanager
-def _told_in_options() -> Iterator[None]:
-    """Have what is wrong with limits told in the names of the options."""
-    try:
-        yield
-    except ConfigError as error:
-        said = re.sub(_FIELD, lambda name: _OPTION_BY_FIELD[name[0]], str(error))
-        raise ConfigError(said, hint=error.hint) from error
 
 
 def _writer(named: Path | None, usual: Path) -> TraceWriter:

@@ -17,6 +17,7 @@ from rlm_local.types import DEFAULT_GRAMMAR, DEFAULT_PROTOCOL, AnswerProtocol, G
 
 REFUSED = 1
 MAX_SCHEMA_BYTES = 100_000
+NO_NAME = "''"  # what a message shows of an empty name
 _MODES = [mode.value for mode in GrammarMode if mode is not GrammarMode.OFF]
 _STATE = click.option(
     "--state",
@@ -60,8 +61,13 @@ def show(dialect: str, state: str, mode: str, protocol: str, schema: str | None)
 @_SCHEMA
 @click.argument("file")
 def accepts(state: str, mode: str, protocol: str, schema: str | None, file: str) -> int:
-    """Say whether the text in FILE (`-` is standard input) is a whole turn. Exit code 0 for yes, 1 for no."""
-    refused = refusal(_grammar(state, "lark", mode, protocol, schema), read_bytes(file, MAX_TEXT_BYTES))
+    """Say whether the text in FILE (`-` is standard input) is a whole turn. Exit code 0 for yes, 1 for no.
+
+    A newline at its end is not counted.
+    """
+    # The newline that an editor, or echo, ends a text with is none of the turn's.
+    text = read_bytes(file, MAX_TEXT_BYTES).removesuffix(b"\n")
+    refused = refusal(_grammar(state, "lark", mode, protocol, schema), text)
     if refused is None:
         click.echo("yes")
         return 0
@@ -102,7 +108,7 @@ def read_bytes(file: str, most: int) -> bytes:
             with Path(file).open("rb") as stream:
                 data = stream.read(most + 1)
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{file or NO_NAME} cannot be read: {error.strerror}") from error
     if len(data) > most:
         raise ConfigError(f"{file} has more than {most} bytes, the most that is read here")
     return data

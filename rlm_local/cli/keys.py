@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from rlm_local.cli.options import told_in_options
 from rlm_local.cli.streams import write_result
 from rlm_local.config import home
 
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from rlm_local.server.quotas import KeyLimits
 
 T = TypeVar("T")
+_OPTION_BY_BOUND = {
+    "max_runs": "--max-runs",
+    "tokens_a_day": "--tokens-a-day",
+    "max_document_bytes": "--max-document-bytes",
+}
 _STATE = click.option("--state", type=click.Path(path_type=Path), default=None, help="The server's folder.")
 
 
@@ -47,7 +53,8 @@ def add(
     """
     from rlm_local.server.quotas import KeyLimits
 
-    limits = KeyLimits(max_runs, tokens_a_day, max_document_bytes)
+    with told_in_options(_OPTION_BY_BOUND):
+        limits = KeyLimits(max_runs, tokens_a_day, max_document_bytes)
     _, secret = _with(state, lambda made: made.add(name, tenant, limits))
     write_result(secret, kept="nothing keeps it; revoke it and make another")
 
@@ -56,7 +63,10 @@ def add(
 @_STATE
 def list_keys(state: Path | None) -> None:
     """Show all keys: id, state, day, tenant, name, and the bounds that it has."""
-    for key in _with(state, lambda made: made.all()):
+    made = _with(state, lambda made: made.all())
+    if not made:
+        click.echo("there are no keys: this machine alone is served, and needs none", err=True)
+    for key in made:
         made_on = datetime.fromtimestamp(key.created, UTC).date()
         state_of = "revoked" if key.revoked else "valid  "
         click.echo(f"{key.id}  {state_of}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}")

@@ -33,7 +33,8 @@ def check_items(file: str) -> None:
             raise ConfigError(f"{file} is {kind.name}, but an item is a line of text", hint=kind.repair)
         next(_lines(file), "")
     except OSError as error:
-        raise ConfigError(f"{file} cannot be read: {error.strerror}", hint="name a file of lines") from error
+        shown = file or "''"
+        raise ConfigError(f"{shown} cannot be read: {error.strerror}", hint="name a file of lines") from error
 
 
 async def read_lines(file: str) -> AsyncIterator[str]:

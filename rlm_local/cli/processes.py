@@ -53,7 +53,12 @@ def ps(state: Path | None) -> int:
 @_STATE
 def runs(status: str | None, most: int, state: Path | None) -> None:
     """List the runs that a server has accepted, of all tenants, the newest first. The server need not run."""
-    _show(state or home().server, _STATES if status is None else (status,), most=most)
+    folder = state or home().server
+    shown, more = _show(folder, _STATES if status is None else (status,), most=most)
+    if not shown:
+        click.echo(f"no {status or ''} runs are kept in {folder}".replace("  ", " "), err=True)
+    elif more:
+        click.echo(f"there are more than the newest {most}; -n shows as many as it says", err=True)
 
 
 @click.command()
@@ -108,16 +113,19 @@ def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
     return asyncio.run(found())
 
 
-def _show(folder: Path, states: tuple[str, ...], *, most: int) -> None:
+def _show(folder: Path, states: tuple[str, ...], *, most: int) -> tuple[int, bool]:
+    """Print a line for each run, at most so many; return how many these are, and whether there are more."""
     from rlm_local.server.run_rows import read_runs
 
-    for run in _recorded(folder, lambda database: read_runs(database, states, most)) or ():
+    found = _recorded(folder, lambda database: read_runs(database, states, most + 1)) or []
+    for run in found[:most]:
         took = (time.time() if run.ended is None else run.ended) - (run.started or run.created)
         question = visible(" ".join(run.question.split()))
         if len(question) > _QUESTION_CHARS:
             question = question[: _QUESTION_CHARS - 1] + "…"
         made = datetime.fromtimestamp(run.created, UTC)
         click.echo(f"{run.id}  {run.state.value:9}  {made:%Y-%m-%d %H:%M}  {took:6.0f} s  {run.tenant}  {question}")
+    return min(len(found), most), len(found) > most
 
 
 def _tenant_of(folder: Path, run: str) -> str:

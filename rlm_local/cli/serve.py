@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.engines import EngineOf, engine_options
+from rlm_local.cli.options import told_in_options
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
@@ -85,7 +86,8 @@ def serve(
             f"--uds listens on a socket of this machine alone, so --{other[0]} is not heeded",
             hint=f"leave --{other[0]} or --uds out",
         )
-    settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
+    with told_in_options({"max_runs": "--max-runs", "max_queue": "--max-queue", "drain_s": "--drain-seconds"}):
+        settings = Settings(max_runs=max_runs, max_queue=max_queue, drain_s=drain_seconds)
     folder = state or home().server
     claim(folder)  # for as long as this process lives
     remove_presence(folder)  # of a server that was killed

@@ -83,6 +83,8 @@ def export(files: tuple[Path, ...], kind: str, rewards: Path | None) -> None:
     values = _rewards(rewards)
     for file in files:
         run = existing_trace(file)
+        if run.answer is None:
+            click.echo(visible(f"warning: {file} has no end; of its run only whole turns are told"), err=True)
         for line in sft(run) if kind == "sft" else rl(run, values.get(file.name)):
             click.echo(json.dumps(line, ensure_ascii=False))
 

@@ -215,7 +215,7 @@ def _read_file(path: str, shelf: Shelf) -> Reading:
 
 def _check_kind(path: str) -> None:
     """Raise DocumentError for what is neither file nor pipe, OSError for what is not there."""
-    mode = Path(path).stat().st_mode
+    mode = os.stat(path).st_mode  # noqa: PTH116 - Path takes an empty name for the current folder
     # A pipe is read, for `<(command)`; a device may never end.
     if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
         raise DocumentError(f"{_shown(path)} is neither a file nor a folder", hint="use - to read from standard input")
@@ -236,7 +236,7 @@ def _folder_name(folder: Path) -> str:
 
 def _shown(path: str) -> str:
     """Return a path as text: bytes that are no UTF-8 as U+FFFD, control characters as \\x.., all on one line."""
-    return os.fsencode(path).decode("utf-8", "replace").translate(_CONTROL)
+    return os.fsencode(path).decode("utf-8", "replace").translate(_CONTROL) or "''"
 
 
 def _skipped_warning(path: str, skipped: Sequence[str]) -> str:

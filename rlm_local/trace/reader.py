@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from rlm_local import __version__
 from rlm_local.errors import ConfigError, TraceError
 from rlm_local.events import Event, RunEnded
 from rlm_local.trace.codec import DecodeError, decode_event
@@ -117,5 +118,7 @@ def _check_version(path: Path, number: int, obj: dict[str, JsonValue]) -> None:
         raise _DamagedLine(path, number, f"v is {found!r}, but must be the trace's version")
     if found != TRACE_VERSION:
         wrote = obj.get("version")
-        use = f"use rlm-local {wrote}" if isinstance(wrote, str) else "use the rlm-local that wrote it"
+        # Two builds on the way to a release have one name and may have two versions of traces.
+        is_other = isinstance(wrote, str) and wrote != __version__
+        use = f"use rlm-local {wrote}" if is_other else "use the rlm-local that wrote it"
         raise TraceError(f"{path}: trace version {found}, this build reads {TRACE_VERSION}; re-run, or {use}")

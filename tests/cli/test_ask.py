@@ -44,6 +44,8 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         ([" \n", "lease.txt"], "the question is empty", ""),
         (["q"], "no documents given", "name files or folders"),
         (["q", "missing.txt"], "missing.txt does not exist", "check the spelling"),
+        (["q", ""], "'' does not exist", "check the spelling"),
+        (["q", "lease.txt", "--answer-schema", ""], "'' cannot be read: Is a directory", ""),
         (["q", "unreadable.txt"], "unreadable.txt cannot be read: Input/output error", "make it readable"),
         (["q", "empty.txt"], "empty.txt is empty", "give a document with text in it"),
         (["q", "blank.txt"], "blank.txt holds nothing but white space", "give a document with text in it"),

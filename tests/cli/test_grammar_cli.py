@@ -30,6 +30,13 @@ def test_accepts_says_yes_or_where_not(tmp_path: Path, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == "no: line 1, column 1: found '`'\ncould have come: FINAL\n"
 
 
+@pytest.mark.parametrize(("ending", "code"), [("", 0), ("\n", 0), ("\n\n", 1), (" ", 1)])
+def test_the_newline_that_an_editor_adds_is_none_of_the_turn(tmp_path: Path, ending: str, code: int) -> None:
+    turn = tmp_path / "turn.txt"
+    turn.write_text(f'FINAL("x"){ending}')
+    assert main(["grammar", "accepts", "--state", "last", str(turn)]) == code
+
+
 def test_an_answer_schema_types_the_final(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     turn, schema = tmp_path / "turn.txt", tmp_path / "schema.json"
     turn.write_text('FINAL("3")')

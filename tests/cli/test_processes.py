@@ -206,3 +206,22 @@ async def test_only_the_owner_may_stop_the_server(start: Serving) -> None:
         response = await asyncio.to_thread(running.do, stop)
         assert response.status_code == 404
     assert not running.served.desk.asked_to_stop.is_set()
+
+
+def test_runs_says_when_there_are_none_and_when_there_are_more(
+    start: Serving, lease: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runs", "--state", str(tmp_path / "none")]) == 0
+    assert capsys.readouterr() == ("", f"no runs are kept in {tmp_path / 'none'}\n")
+    running = start(ScriptedEngine([LOOK, FINAL] * 2, window_tokens=32_000))
+    state = ["--state", str(running.state)]
+    assert [ask(lease, running.state, "-q"), ask(lease, running.state, "-q")] == [0, 0]
+    capsys.readouterr()
+    assert main(["runs", "-n", "1", *state]) == 0
+    told = capsys.readouterr()
+    assert (told.out.count("\n"), told.err) == (1, "there are more than the newest 1; -n shows as many as it says\n")
+    assert main(["runs", "-n", "2", *state]) == 0
+    told = capsys.readouterr()
+    assert (told.out.count("\n"), told.err) == (2, "")
+    assert main(["runs", "--status", "failed", *state]) == 0
+    assert capsys.readouterr().err == f"no failed runs are kept in {running.state}\n"

@@ -10,19 +10,10 @@ from typing import Any
 
 import pytest
 
-from rlm_local import __version__
-from rlm_local.cards import find_card, load_cards
 from rlm_local.cli.main import main
-from rlm_local.events import DocumentInfo, Routed, RunStarted
-from rlm_local.limits import Limits
-from rlm_local.plan import profile_of
 from rlm_local.testing import fake_vllm
-from rlm_local.texts import text_sha256
-from rlm_local.trace import TraceWriter, read_trace
-from rlm_local.types import EngineInfo, GrammarMode, Route
-
-LEASE = "The notice period is ninety days.\n"
-WINDOW = 32_000  # more than the card of toy allows: an engine that runs already has the one that it was started with
+from rlm_local.trace import read_trace
+from tests.cli.begun import WINDOW, begun
 
 
 class Reading(fake_vllm.Handler):
@@ -42,34 +33,6 @@ def url() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
-
-
-def begun(folder: Path, *, window: int = WINDOW, weights: str = "") -> Path:
-    """Return the trace of a run on toy that was ended before its first request."""
-    lease = folder / "lease.txt"
-    lease.write_text(LEASE)
-    card = find_card("toy", load_cards())
-    profile = profile_of(card)
-    with TraceWriter(folder / "run.jsonl") as writer:
-        writer.write(
-            RunStarted(
-                question="How long is the notice period?",
-                model="toy",
-                weights_sha256=weights,
-                profile=profile.name,
-                prompts_sha256=profile.sha256,
-                sampling=card.sampling,
-                documents=(DocumentInfo("lease.txt", len(LEASE), text_sha256(LEASE), str(lease)),),
-                limits=Limits(),
-                grammar=GrammarMode.PYTHON,
-                answer_schema=None,
-                require_coverage=0.0,
-                engine=EngineInfo("toy", window, "lark"),
-                version=__version__,
-            )
-        )
-        writer.write(Routed(Route.DIRECT, "as asked"))
-    return writer.path
 
 
 def test_a_run_on_an_attached_server_goes_on_there(

@@ -6,10 +6,11 @@ from click.testing import CliRunner
 
 from rlm_local.cli.resume import resume
 from rlm_local.cli.trace import trace
-from rlm_local.errors import ConfigError, TraceError
+from rlm_local.errors import ConfigError, DocumentError, TraceError
 from rlm_local.events import Event, RunEnded, TurnStarted, TurnWritten
 from rlm_local.trace import TraceWriter, decode_event, run_lines
 from rlm_local.types import Answer, StopReason
+from tests.cli.begun import begun
 
 RUN: list[Event] = [
     TurnStarted("0", 1, "first"),
@@ -61,6 +62,26 @@ def test_a_run_that_is_not_there_or_is_over_is_not_resumed(file: Path) -> None:
 def test_a_trace_without_a_beginning_cannot_be_replayed(file: Path) -> None:
     with pytest.raises(TraceError, match="does not begin with the start of a run"):
         CliRunner().invoke(trace, ["replay", str(file)], catch_exceptions=False)
+
+
+def test_a_trace_without_an_end_is_exported_as_far_as_it_goes_and_that_is_said(toy_home: Path, tmp_path: Path) -> None:
+    trace_file = begun(tmp_path, is_direct=False)
+    shown = CliRunner().invoke(trace, ["export", str(trace_file), "--format", "sft"], catch_exceptions=False)
+    assert (shown.exit_code, shown.stdout) == (0, "")
+    assert shown.stderr == f"warning: {trace_file} has no end; of its run only whole turns are told\n"
+
+
+def test_a_text_that_is_no_document_of_the_run_is_named(toy_home: Path, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text("Another text.\n")
+    with pytest.raises(DocumentError, match=r"wrong\.txt has the text of no document of the run: it read lease\.txt$"):
+        CliRunner().invoke(trace, ["replay", str(begun(tmp_path)), str(wrong)], catch_exceptions=False)
+
+
+def test_a_text_that_came_from_a_program_must_be_named(toy_home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DocumentError, match="does not tell where lease was read, and keeps no text of it") as caught:
+        CliRunner().invoke(trace, ["replay", str(begun(tmp_path, path=""))], catch_exceptions=False)
+    assert caught.value.hint == "name a file with the same text behind the trace, or ask again"
 
 
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:

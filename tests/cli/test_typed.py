@@ -37,6 +37,8 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["classify", "items.txt"], "missing option '--labels'", "see `rlm-local classify --help`"),
         (["classify", "--labels", "labels.json"], "missing argument 'ITEMS'", "see `rlm-local classify --help`"),
         (["classify", "--labels", "none.json", "items.txt"], "none.json cannot be read: No such file", ""),
+        (["classify", "--labels", "", "items.txt"], "'' cannot be read: Is a directory", ""),
+        (["filter", "--condition", "x", ""], "'' cannot be read: Is a directory", "name a file of lines"),
         (["classify", "--labels", "broken.json", "items.txt"], "broken.json is not JSON", ""),
         (["classify", "--labels", "labels.json", "missing.txt"], "missing.txt does not exist", "- is standard input"),
         (

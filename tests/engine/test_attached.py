@@ -57,6 +57,11 @@ async def client(moody: type[Moody], monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await attached.close()
 
 
+async def test_a_server_that_is_not_there_is_named_by_its_url() -> None:
+    with pytest.raises(EngineUnavailable, match=r"^http://127\.0\.0\.1:1: the engine did not answer GET /v1/models"):
+        await attach("http://127.0.0.1:1/v1", ["m"], dialect="lark")
+
+
 def asked(text: str) -> Completion:
     return Completion((Message(Role.USER, text),), 16)
 

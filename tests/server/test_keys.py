@@ -71,6 +71,9 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RLM_LOCAL_HOME", str(tmp_path))
+    assert main(["keys", "list"]) == 0
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "there are no keys: this machine alone is served, and needs none\n")
     assert main(["keys", "add", "ada", "--tenant", "team"]) == 0
     secret = capsys.readouterr().out.strip()
     assert secret.startswith("rlm-")

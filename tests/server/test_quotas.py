@@ -248,7 +248,7 @@ def test_a_bound_that_cannot_be_is_refused_and_no_key_is_made(
     most = 2**63 - 1  # of an integer in SQLite
     for value in (0, most + 1, 10**30):
         assert main(["keys", "add", "eve", option, str(value), *state]) == 2
-        assert capsys.readouterr() == ("", f"error: {name} is {value}, but must be 1..{most}\n")
+        assert capsys.readouterr() == ("", f"error: {option} is {value}, but must be 1..{most}\n")
     assert main(["keys", "list", *state]) == 0
     assert capsys.readouterr().out == ""
     assert main(["keys", "add", "ada", option, str(most), *state]) == 0

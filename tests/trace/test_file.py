@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rlm_local import __version__
 from rlm_local.errors import TraceError
 from rlm_local.events import Event, TurnWritten
 from rlm_local.ports import Recorder
@@ -147,6 +148,9 @@ def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_pa
     path = written(tmp_path / "run.jsonl", run)
     path.write_text(path.read_text().replace('"v":7', '"v":9').replace('"version":"0.1.0"', '"version":"4.2.0"'))
     with pytest.raises(TraceError, match=r"trace version 9, this build reads 7; re-run, or use rlm-local 4\.2\.0$"):
+        read_trace(path)
+    path.write_text(path.read_text().replace('"version":"4.2.0"', f'"version":"{__version__}"'))
+    with pytest.raises(TraceError, match=r"re-run, or use the rlm-local that wrote it$"):
         read_trace(path)
 
 

@@ -93,7 +93,10 @@ async def connect(
 async def attach(url: str, names: Sequence[str], *, dialect: str, key: str = "") -> AttachedClient:
     """Return a client of the server at a URL, with or without its `/v1`, for the first of `names` that it serves."""
     base = base_of(url)
-    served = await served_models(base, key=key)
+    try:
+        served = await served_models(base, key=key)
+    except EngineUnavailable as error:
+        raise EngineUnavailable(f"{base}: {error}", hint="start a server there, or correct the URL") from error
     known = {name.lower(): name for name in served}
     found = next((known[name.lower()] for name in names if name.lower() in known), None)
     if found is None:
