@@ -71,13 +71,17 @@ def engine_command(
     only: tuple[str, ...],
     data: Path,
 ) -> int:
-    """Measure the CPU engine: NAMES, or all. What is in the folder already is not measured again.
+    """Measure the CPU engine: NAMES, `all` for every one. What is in the folder already is not measured again.
 
     The peers that it is compared with are those that `make bench-peers` has made ready.
     """
+    if not names:
+        raise ConfigError(
+            "nothing is named that is to be measured", hint=f"name some of {', '.join(MEASUREMENTS)}; `all` takes hours"
+        )
     made = provenance(command_line())
     plan = Plan(
-        names=list(MEASUREMENTS) if not names or "all" in names else names,
+        names=list(MEASUREMENTS) if "all" in names else names,
         folder=out,
         data=data,
         model=model,
@@ -231,6 +235,7 @@ def grammar_effect_command(
     refuse_full(out)
     with told_in_options():
         limits = Limits(max_turns=max_turns, wall_s=max_seconds)
+    FAMILIES[task].check_data(data)
     effect = asyncio.run(
         run_effect(
             models or SMALL_MODELS,

@@ -122,6 +122,7 @@ def run(settings: Settings, home: Home, say: Callable[[str], None]) -> Ended:
     interruption comes through only when no task had begun, and an error when none was done: then there is
     nothing to tell.
     """
+    FAMILIES[settings.task].check_data(settings.data)
     return run_to_end(Bench(settings, home, say))
 
 

@@ -229,4 +229,4 @@ async def plan(sources: Sources, tokens: int, seed: int, count: CountTokens) -> 
     return make
 
 
-FAMILY = Family("code", "classes, defaults and raises in real packages", plan)
+FAMILY = Family("code", "classes, defaults and raises in real packages", plan, reads_data=False)

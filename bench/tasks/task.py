@@ -101,6 +101,15 @@ class Family:
     name: str
     about: str  # one line for --help
     plan: PlanTasks
+    reads_data: bool = True  # from the folder that --data names
+
+    def check_data(self, folder: Path) -> None:
+        """Raise ConfigError where that folder is not there, before anybody waits for an engine."""
+        if self.reads_data and not folder.is_dir():
+            raise ConfigError(
+                f"--data is {str(folder)!r}, but no folder is there",
+                hint="--data names the folder that holds haystack/ and ruler/",
+            )
 
 
 async def characters(tokens: int, sample: str, count: CountTokens) -> int:
