@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from rlm_local.errors import ConfigError
 from rlm_local.jail import Packages, find_packages
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def jail_packages_option(command: _Command) -> _Command:
-    """Add the option; the command is given `packages`. Raises ConfigError for one that is not installed."""
+    """Add the option; the command is given `packages`. ConfigError for one that is not installed, and for none."""
     return click.option(
         "--jail-packages",
         "packages",
@@ -25,4 +27,10 @@ def jail_packages_option(command: _Command) -> _Command:
 
 
 def _found(context: click.Context, option: click.Parameter, value: str) -> Packages:
-    return find_packages([name.strip() for name in value.split(",") if name.strip()])
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if not names and context.get_parameter_source(str(option.name)) is not ParameterSource.DEFAULT:
+        raise ConfigError(
+            f"--jail-packages is {value!r}, but must be names with commas between",
+            hint="leave it out, and code has the standard library",
+        )
+    return find_packages(names)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import machinery, metadata
@@ -76,6 +77,11 @@ def _installed(name: str) -> metadata.Distribution:
     try:
         return metadata.distribution(name)
     except metadata.PackageNotFoundError:
+        if name.partition(".")[0] in sys.stdlib_module_names:
+            raise ConfigError(
+                f"{name} is a module of the standard library, which code in the jail has already",
+                hint=f"leave {name} out of --jail-packages",
+            ) from None
         bringing = metadata.packages_distributions().get(name, [])
         hint = f"{name} is a module of {bringing[0]}: name that" if bringing else f"pip install {name}, or leave it out"
         raise ConfigError(f"the package {name} is not installed, so no jail can have it", hint=hint) from None

@@ -77,6 +77,16 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
             "the package never-installed is not installed, so no jail can have it",
             "pip install never-installed",
         ),
+        *(
+            (
+                ["q", "lease.txt", "--jail-packages", name],
+                f"{name} is a module of the standard library, which code in the jail has already",
+                f"leave {name} out",
+            )
+            for name in ("json", "os", "os.path", "re")
+        ),
+        (["q", "lease.txt", "--jail-packages", ""], "--jail-packages is '', but must be names", "leave it out"),
+        (["q", "lease.txt", "--jail-packages", " , "], "--jail-packages is ' , ', but must be names", "leave it out"),
         ([], "missing argument 'QUESTION'", "see `rlm-local ask --help`"),
     ],
 )
