@@ -7,6 +7,7 @@ import click
 from rlm_local.cards import EngineKind, find_card, load_cards
 from rlm_local.cli.transfer import TransferView, size_text
 from rlm_local.config import home
+from rlm_local.errors import ConfigError
 from rlm_local.store import Store
 
 
@@ -28,6 +29,12 @@ def pull(name: str, engine: str) -> None:
     """
     card = find_card(name, load_cards())
     kind = EngineKind(engine)
+    if kind not in (engines := [weights.engine for weights in card.engines]):
+        # --engine has a default, so a person may have chosen nothing.
+        raise ConfigError(
+            f"card {card.name!r} has no weights for engine {engine!r}, only for: {', '.join(engines)}",
+            hint=f"rlm-local pull {card.name} --engine {engines[0]}",
+        )
     store = Store(home())
     with TransferView() as view:
         installed = store.pull(card, kind, view)

@@ -126,6 +126,9 @@ def test_on_a_terminal_there_is_a_bar_and_notes_stand_above_it() -> None:
 def test_a_pull_for_an_engine_without_weights_is_a_users_mistake(cli: Cli) -> None:
     with pytest.raises(ConfigError, match="no weights for engine 'vllm', only for: llama"):
         cli.run(pull, "toy", "--engine", "vllm")
+    with pytest.raises(ConfigError, match="no weights for engine 'llama', only for: vllm") as caught:
+        cli.run(pull, "qwen3-30b-a3b-instruct")
+    assert caught.value.hint == "rlm-local pull qwen3-30b-a3b --engine vllm"
 
 
 def test_a_pull_that_finds_nothing_tells_each_source(cli: Cli) -> None:
