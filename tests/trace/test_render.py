@@ -63,6 +63,12 @@ def test_an_unconfirmed_answer_says_why_before_anything_else() -> None:
     assert summary_lines(dataclasses.replace(answer, reason=""))[0] == "unconfirmed: the run ended by turn_limit"
 
 
+def test_an_answer_that_rests_on_no_passage_says_so() -> None:
+    answer = Answer("30", StopReason.FINAL, confirmed=True)
+    assert summary_lines(answer)[0] == "no passage"
+    assert "no passage" not in summary_lines(dataclasses.replace(answer, value=None))
+
+
 def test_long_output_keeps_its_head_and_tells_its_true_length() -> None:
     lines = after(CellResult(CellStatus.OK, "".join(f"row {number}\n" for number in range(1000))))
     assert lines[:2] == ["  row 0", "  row 1"]
