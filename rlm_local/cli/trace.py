@@ -76,15 +76,28 @@ def replay_command(file: Path, paths: tuple[str, ...]) -> int:
 def export(files: tuple[Path, ...], kind: str, rewards: Path | None) -> None:
     """Print the runs of traces FILE... as training data, a JSON object a line.
 
-    What the model itself wrote is marked (own); docs/training.md has an example of either format.
+    What the model itself wrote is marked (own); docs/training.md has an example of either format. Runs are told apart
+    by their files' names without the folders, so no two may be equal.
     """
     if rewards is not None and kind == "sft":
         raise ConfigError("--rewards goes with --format rl; conversations have none")
+    _refuse_equal_names(files)
     values = _rewards(rewards)
     for file in files:
         run = existing_trace(file)
         for line in sft(run) if kind == "sft" else rl(run, values.get(file.name)):
             click.echo(json.dumps(line, ensure_ascii=False))
+
+
+def _refuse_equal_names(files: tuple[Path, ...]) -> None:
+    """Raise ConfigError for two traces of one name: a line tells its run, and a reward its trace, by the name alone."""
+    file_by_name: dict[str, Path] = {}
+    for file in files:
+        if (other := file_by_name.setdefault(file.name, file)) is not file:
+            raise ConfigError(
+                f"{other} and {file} have one name, {file.name}, by which lines and rewards tell runs apart",
+                hint="rename one of them, or give them in two commands",
+            )
 
 
 def _rewards(file: Path | None) -> dict[str, float]:

@@ -79,6 +79,16 @@ def test_rewards_are_a_file_of_numbers_and_go_with_steps(file: Path, tmp_path: P
             CliRunner().invoke(trace, ["export", str(file), *arguments], catch_exceptions=False)
 
 
+@pytest.mark.parametrize("kind", ["rl", "sft"])
+def test_two_traces_of_one_name_are_not_exported_together(file: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other" / file.name
+    other.parent.mkdir()
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match=f"{file} and {other} have one name, run.jsonl") as refused:
+        CliRunner().invoke(trace, ["export", str(file), str(other), "--format", kind], catch_exceptions=False)
+    assert refused.value.hint == "rename one of them, or give them in two commands"
+
+
 def test_what_is_no_whole_run_is_not_exported(file: Path) -> None:
     with pytest.raises(TraceError, match="does not begin with the start of a run"):
         CliRunner().invoke(trace, ["export", str(file), "--format", "sft"], catch_exceptions=False)
