@@ -41,6 +41,15 @@ def test_a_log_that_cannot_be_appended_to_is_refused(named: str, said: str) -> N
         engine_log({"RLM_LOCAL_LOG": named})
 
 
+@pytest.mark.parametrize("variable", ["RLM_LOCAL_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"])
+def test_a_file_in_place_of_a_folder_is_refused_by_the_name_of_its_variable(variable: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(ConfigError, match=f"{variable} is '{file}/below', but must be a folder, and {file} is none"):
+        home({"HOME": str(tmp_path), variable: f"{file}/below"})
+    assert home({"HOME": str(file)}).data == file / ".local/share/rlm-local"  # chosen by nobody, needed by few
+
+
 def test_the_cells_of_the_engine_are_a_whole_number() -> None:
     assert kv_tokens({"RLM_LOCAL_KV_TOKENS": "40000"}) == 40_000
     assert kv_tokens({}) is None
