@@ -18,6 +18,7 @@ from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.engines import engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.packages import jail_packages_option
+from rlm_local.cli.records import state_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
@@ -114,7 +115,7 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
 @click.option("--own-engine", is_flag=True, help="Start an engine also where a server runs that could answer.")
-@click.option("--state", type=click.Path(path_type=Path), default=None, help="The folder of that server.")
+@state_option("The folder of that server.")
 def ask(
     question: str,
     paths: tuple[str, ...],

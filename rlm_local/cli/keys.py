@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
+from rlm_local.cli.records import recorded, state_option
 from rlm_local.cli.streams import write_result
 from rlm_local.config import home
+from rlm_local.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rlm_local.server.keys import Keys
+    from rlm_local.server.database import Database
     from rlm_local.server.quotas import KeyLimits
-
-T = TypeVar("T")
-_STATE = click.option("--state", type=click.Path(path_type=Path), default=None, help="The server's folder.")
 
 
 @click.group()
@@ -32,7 +31,7 @@ def keys() -> None:
 @click.option("--max-runs", type=int, default=None, help="Runs that it may have at one time, those that wait included.")
 @click.option("--tokens-a-day", type=int, default=None, help="Prompt and completion tokens until 0:00 UTC.")
 @click.option("--max-document-bytes", type=int, default=None, help="Of each of its documents.")
-@_STATE
+@state_option()
 def add(
     name: str,
     tenant: str | None,
@@ -45,18 +44,23 @@ def add(
 
     Keys of one tenant share files and runs; tenants share nothing. From the first key on every caller needs one.
     """
+    from rlm_local.server.database import Database
+    from rlm_local.server.keys import Keys
     from rlm_local.server.quotas import KeyLimits
 
     limits = KeyLimits(max_runs, tokens_a_day, max_document_bytes)
-    _, secret = _with(state, lambda made: made.add(name, tenant, limits))
+    with closing(Database(state or home().server)) as database:
+        _, secret = Keys(database).add(name, tenant, limits)
     write_result(secret, kept="nothing keeps it; revoke it and make another")
 
 
 @keys.command("list")
-@_STATE
+@state_option()
 def list_keys(state: Path | None) -> None:
     """Show all keys: id, state, day, tenant, name, and the bounds that it has."""
-    for key in _with(state, lambda made: made.all()):
+    from rlm_local.server.keys import Keys
+
+    for key in recorded(state, lambda database: Keys(database).all()) or ():
         made_on = datetime.fromtimestamp(key.created, UTC).date()
         state_of = "revoked" if key.revoked else "valid  "
         click.echo(f"{key.id}  {state_of}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}")
@@ -64,24 +68,20 @@ def list_keys(state: Path | None) -> None:
 
 @keys.command()
 @click.argument("key_id", metavar="ID")
-@_STATE
+@state_option()
 def revoke(key_id: str, state: Path | None) -> None:
     """End a key. A server stays closed to callers without one, also when the last is revoked."""
-    _with(state, lambda made: made.revoke(key_id))
+    from rlm_local.server.keys import Keys
+
+    def revoked(database: Database) -> bool:
+        Keys(database).revoke(key_id)
+        return True
+
+    if not recorded(state, revoked):
+        raise ConfigError(f"no key has the id {key_id!r}: none was ever made", hint="`rlm-local keys add` makes one")
     click.echo(f"{key_id} is revoked")
 
 
 def _bounds(limits: KeyLimits) -> str:
     told = [f"{name}={bound}" for name, bound in asdict(limits).items() if bound is not None]
     return f"  {' '.join(told)}" if told else ""
-
-
-def _with(state: Path | None, work: Callable[[Keys], T]) -> T:
-    from rlm_local.server.database import Database
-    from rlm_local.server.keys import Keys
-
-    database = Database(state or home().server)
-    try:
-        return work(Keys(database))
-    finally:
-        database.close()

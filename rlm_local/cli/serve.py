@@ -15,6 +15,7 @@ from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.engines import engine_options
 from rlm_local.cli.packages import jail_packages_option
+from rlm_local.cli.records import state_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.engine.choice import EngineChoice
@@ -35,7 +36,7 @@ DEFAULT_PORT = 8000
 @click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), default=None, help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), default=None, help="Its key, PEM.")
-@click.option("--state", type=click.Path(path_type=Path), default=None, help="Where files, keys and runs are kept.")
+@state_option("Where files, keys and runs are kept.")
 @click.option("--max-runs", type=int, default=4, show_default=True, help="Runs at once.")
 @click.option("--max-queue", type=int, default=64, show_default=True, help="Runs that wait; more get a 429.")
 @click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
