@@ -10,11 +10,15 @@ RLM_LOCAL_KV_TOKENS is how many tokens the CPU engine keeps in memory, where the
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rlm_local.errors import ConfigError
+
+MAX_KV_TOKENS = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,28 @@ def vllm_python(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def kv_tokens(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return the number that RLM_LOCAL_KV_TOKENS is, or None. Raises ConfigError when it is no whole number."""
+    """Return the number that RLM_LOCAL_KV_TOKENS is, or None. Raises ConfigError for what is none in its bounds."""
     given = environ.get("RLM_LOCAL_KV_TOKENS")
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and int(given)):
-        raise ConfigError(f"RLM_LOCAL_KV_TOKENS is {given!r}, but must be a whole number of tokens")
+    # Its length first: int() refuses more than some thousand digits.
+    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(MAX_KV_TOKENS))
+    if not (is_number and 1 <= int(given) <= MAX_KV_TOKENS):
+        raise ConfigError(
+            f"RLM_LOCAL_KV_TOKENS is {reprlib.repr(given)}, but must be a whole number of tokens, 1..{MAX_KV_TOKENS}",
+            hint="correct or unset it",
+        )
     return int(given)
+
+
+def is_server_url(url: str) -> bool:
+    """Tell whether this is a URL of an HTTP server, with or without a path."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port that is none raises only here
+    except ValueError:
+        return False
+    return bool(parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment)
 
 
 def nearest(folder: Path) -> Path:

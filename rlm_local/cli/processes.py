@@ -21,6 +21,7 @@ from rlm_local.trace import visible
 _STATES = ("queued", "running", "done", "failed", "cancelled")
 _UNDER_WAY = ("running", "queued")
 _QUESTION_CHARS = 60
+_MOST = 1_000_000
 
 
 @click.command()
@@ -44,7 +45,7 @@ def ps(state: Path | None) -> int:
 
 @click.command()
 @click.option("--status", type=click.Choice(_STATES), default=None, help="Only those; by default all.")
-@click.option("-n", "most", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most.")
+@click.option("-n", "most", type=click.IntRange(1, _MOST), default=20, show_default=True, help="How many at most.")
 @state_option()
 def runs(status: str | None, most: int, state: Path | None) -> None:
     """List the runs that a server has accepted, of all tenants, the newest first. The server need not run."""

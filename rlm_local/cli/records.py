@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from rlm_local.config import check_folder, home
+from rlm_local.cli.values import Folder
+from rlm_local.config import home
 from rlm_local.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -19,19 +20,9 @@ T = TypeVar("T")
 C = TypeVar("C", bound=Callable[..., Any])
 
 
-class _Folder(click.Path):
-    """A folder that there is, or that can be made."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if value == "":  # as of a variable that is not set; a Path would take it for the current folder
-            raise ConfigError("--state is empty", hint="name a folder, or leave it out for the usual one")
-        check_folder("--state", Path(value))
-        return super().convert(value, param, ctx)
-
-
 def state_option(told: str = "The server's folder.") -> Callable[[C], C]:
     """Return the option --state; its value is None where it is not given. Raises ConfigError for what is no folder."""
-    return click.option("--state", type=_Folder(path_type=Path), default=None, help=told)
+    return click.option("--state", type=Folder(), default=None, help=told)
 
 
 def recorded(state: Path | None, work: Callable[[Database], T]) -> T | None:

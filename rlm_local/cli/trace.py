@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import reprlib
+import sys
 from pathlib import Path
 
 import click
@@ -105,8 +107,16 @@ def _rewards(file: Path | None) -> dict[str, float]:
         return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
         raise ConfigError(f"{file} must be a JSON object from a trace's file name to a number")
+    # NaN and infinities, which Python reads and JSON has no words for; and what no float holds.
+    wrong = [name for name, value in values.items() if not abs(value) <= sys.float_info.max]
+    if wrong:
+        raise ConfigError(
+            f"{file}: the reward of {wrong[0]} is {reprlib.repr(values[wrong[0]])}, but must be within "
+            f"±{sys.float_info.max:.2g}",
+            hint="give numbers that are finite",
+        )
     return {name: float(value) for name, value in values.items()}

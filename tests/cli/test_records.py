@@ -68,6 +68,11 @@ def test_what_is_no_folder_is_told_in_one_sentence(
     assert [path.name for path in here.rglob("*")] == ["file.txt"]
 
 
+def test_more_runs_than_sqlite_can_count_are_refused(here: Path, mistake: Mistaken) -> None:
+    said = mistake("runs", "-n", "9" * 20)
+    assert (said.exit_code, said.error) == (2, f"invalid value for '-n': {'9' * 20} is not in the range 1<=x<=1000000")
+
+
 def test_a_folder_with_keys_is_a_servers(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["keys", "add", "ada", "--state", "new"]) == 0
     assert main(["keys", "list", "--state", "new"]) == 0
