@@ -21,6 +21,7 @@ from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.records import state_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
+from rlm_local.cli.values import Number
 from rlm_local.config import home
 from rlm_local.documents import load
 from rlm_local.engine.choice import EngineChoice
@@ -103,7 +104,7 @@ _FIELD = re.compile(rf"\b({'|'.join(_OPTION_BY_FIELD)})\b")
 @click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
 @click.option(
     "--require-coverage",
-    type=click.FloatRange(0.0, 1.0),
+    type=Number(0.0, 1.0),
     default=0.0,
     metavar="SHARE",
     help="Of all characters, what models must have read for a confirmed answer, as 0.95.",

@@ -69,6 +69,11 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "lease.txt", "--trace-dir", "lease.txt"], "cannot create the trace lease.txt/", "--trace-dir"),
         (["q", "lease.txt", "--trace-dir", "/proc/here"], "cannot create the trace /proc/here/", "--trace-dir"),
         (["q", "lease.txt", "--max-turns", "two"], "invalid value for '--max-turns'", "see `rlm-local ask --help`"),
+        (
+            ["q", "lease.txt", "--require-coverage", "nan"],
+            "invalid value for '--require-coverage': nan is not in the range 0.0<=x<=1.0",
+            "see `rlm-local ask --help`",
+        ),
         (["q", "lease.txt", "--nothing"], "no such option '--nothing'", "see `rlm-local ask --help`"),
         (
             ["q", "lease.txt", "--jail-packages", "never-installed"],
