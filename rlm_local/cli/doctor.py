@@ -20,6 +20,7 @@ import click
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL, Card, find_card, load_cards
 from rlm_local.cli.needs import needs_of
+from rlm_local.cli.streams import write_lines
 from rlm_local.config import home, nearest
 from rlm_local.errors import ConfigError, EngineError, StoreError
 from rlm_local.jail import probe
@@ -43,8 +44,7 @@ def doctor(as_json: bool) -> int:
         click.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:
         width = max(len(check.name) for check in checks)
-        for check in checks:
-            click.echo(_line(check, width))
+        write_lines(_line(check, width) for check in checks)
     return 1 if any(check.required and not check.ok for check in checks) else 0
 
 

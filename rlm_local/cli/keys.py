@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from rlm_local.cli.records import recorded, state_option
-from rlm_local.cli.streams import write_result
+from rlm_local.cli.streams import write_lines, write_result
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 
 if TYPE_CHECKING:
     from rlm_local.server.database import Database
+    from rlm_local.server.keys import Key
     from rlm_local.server.quotas import KeyLimits
 
 
@@ -60,10 +61,7 @@ def list_keys(state: Path | None) -> None:
     """Show all keys: id, state, day, tenant, name, and the bounds that it has."""
     from rlm_local.server.keys import Keys
 
-    for key in recorded(state, lambda database: Keys(database).all()) or ():
-        made_on = datetime.fromtimestamp(key.created, UTC).date()
-        state_of = "revoked" if key.revoked else "valid  "
-        click.echo(f"{key.id}  {state_of}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}")
+    write_lines(_line(key) for key in recorded(state, lambda database: Keys(database).all()) or ())
 
 
 @keys.command()
@@ -80,6 +78,12 @@ def revoke(key_id: str, state: Path | None) -> None:
     if not recorded(state, revoked):
         raise ConfigError(f"no key has the id {key_id!r}: none was ever made", hint="`rlm-local keys add` makes one")
     click.echo(f"{key_id} is revoked")
+
+
+def _line(key: Key) -> str:
+    made_on = datetime.fromtimestamp(key.created, UTC).date()
+    state = "revoked" if key.revoked else "valid  "
+    return f"{key.id}  {state}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}"
 
 
 def _bounds(limits: KeyLimits) -> str:

@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from rlm_local.cli.records import recorded, state_option
 from rlm_local.cli.served import Served, reached
+from rlm_local.cli.streams import write_lines
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.server.presence import read_presence
 from rlm_local.trace import visible
+
+if TYPE_CHECKING:
+    from rlm_local.server.run_rows import Run
 
 _STATES = ("queued", "running", "done", "failed", "cancelled")
 _UNDER_WAY = ("running", "queued")
@@ -107,13 +111,16 @@ def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
 def _show(state: Path | None, states: tuple[str, ...], *, most: int) -> None:
     from rlm_local.server.run_rows import read_runs
 
-    for run in recorded(state, lambda database: read_runs(database, states, most)) or ():
-        took = (time.time() if run.ended is None else run.ended) - (run.started or run.created)
-        question = visible(" ".join(run.question.split()))
-        if len(question) > _QUESTION_CHARS:
-            question = question[: _QUESTION_CHARS - 1] + "…"
-        made = datetime.fromtimestamp(run.created, UTC)
-        click.echo(f"{run.id}  {run.state.value:9}  {made:%Y-%m-%d %H:%M}  {took:6.0f} s  {run.tenant}  {question}")
+    write_lines(_line(run) for run in recorded(state, lambda database: read_runs(database, states, most)) or ())
+
+
+def _line(run: Run) -> str:
+    took = (time.time() if run.ended is None else run.ended) - (run.started or run.created)
+    question = visible(" ".join(run.question.split()))
+    if len(question) > _QUESTION_CHARS:
+        question = question[: _QUESTION_CHARS - 1] + "…"
+    made = datetime.fromtimestamp(run.created, UTC)
+    return f"{run.id}  {run.state.value:9}  {made:%Y-%m-%d %H:%M}  {took:6.0f} s  {run.tenant}  {question}"
 
 
 def _tenant_of(state: Path | None, run: str) -> str:

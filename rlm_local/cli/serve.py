@@ -19,9 +19,9 @@ from rlm_local.cli.records import state_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
 from rlm_local.engine.choice import EngineChoice
-from rlm_local.errors import ConfigError, StoreError
+from rlm_local.errors import ConfigError
 from rlm_local.jail import Packages
-from rlm_local.plan import Plan, plan_runtime
+from rlm_local.plan import plan_runtime
 from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import visible
 
@@ -92,7 +92,7 @@ def serve(
             f"--host is {host!r}, but without {lacks} only loopback is served",
             hint="`rlm-local keys add NAME` makes a key; --tls-cert and --tls-key name a certificate",
         )
-    plan = _plan(model, engine, window=window, kv_tokens=kv_tokens, packages=packages)
+    plan = plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
     notes = Patient(sys.stderr)
 
@@ -126,13 +126,6 @@ def serve(
         if uds is not None:
             uds.unlink(missing_ok=True)
     return 0
-
-
-def _plan(model: str, engine: EngineChoice, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:
-    try:
-        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
-    except StoreError as error:  # a server that cannot begin was asked for the wrong thing
-        raise ConfigError(str(error), hint=error.hint) from error
 
 
 def _reached(listener: socket.socket, *, is_tls: bool) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from rlm_local.cli.streams import write_lines
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.export import rl, sft
@@ -43,8 +44,7 @@ def show(file: Path, *, as_json: bool) -> None:
         events = [{"t": seconds, **encode_event(event)} for seconds, event in zip(run.times_s, run.events, strict=True)]
         click.echo(json.dumps({"started_at": run.started_at.isoformat(), "truncated": run.truncated, "events": events}))
         return
-    for line in run_lines(run.events):
-        click.echo(line)
+    write_lines(run_lines(run.events))
     if run.truncated:
         click.echo(f"warning: the last line of {file} was cut off; what it told is lost", err=True)
 

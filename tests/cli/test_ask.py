@@ -131,7 +131,7 @@ def test_without_a_jail_nothing_is_started_and_the_repair_is_named(
 ) -> None:
     monkeypatch.setenv("RLM_LOCAL_NSJAIL", "/nonexistent")
     said = mistake("ask", "q", "lease.txt", "--model", "toy")
-    assert (said.exit_code, said.error) == (1, "RLM_LOCAL_NSJAIL names /nonexistent, but no file is there")
+    assert (said.exit_code, said.error) == (2, "RLM_LOCAL_NSJAIL names /nonexistent, but no file is there")
     assert said.hint == "correct or unset it"
     assert traces(toy_home) == []
 

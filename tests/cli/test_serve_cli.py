@@ -1,4 +1,4 @@
-"""What `rlm-local serve` refuses before anything is loaded: one sentence, exit code 2."""
+"""What `rlm-local serve` refuses before anything is loaded: one sentence, and an exit code."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "exit_code", "said"),
     [
-        (["--model", "gpt-4o"], "no model is named 'gpt-4o'"),
-        (["--model", "smollm2-135m"], "is not pulled"),
-        (["--host", "0.0.0.0"], "without keys and TLS only loopback is served"),
-        (["--max-runs", "0"], "max_runs is 0"),
+        (["--model", "gpt-4o"], 2, "no model is named 'gpt-4o'"),
+        (["--model", "smollm2-135m"], 1, "is not pulled"),  # as every command: nothing was asked for wrongly
+        (["--host", "0.0.0.0"], 2, "without keys and TLS only loopback is served"),
+        (["--max-runs", "0"], 2, "max_runs is 0"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_sentence(
-    options: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    exit_code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RLM_LOCAL_HOME", str(tmp_path))
-    assert main(["serve", *options]) == 2
+    assert main(["serve", *options]) == exit_code
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert said in err.split("\n")[0]

@@ -64,7 +64,7 @@ def test_a_trace_without_a_beginning_cannot_be_replayed(file: Path) -> None:
 
 
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="Is a directory"):
+    with pytest.raises(TraceError, match="is a folder, but a trace is a file"):
         CliRunner().invoke(trace, ["show", str(tmp_path)], catch_exceptions=False)
 
 
