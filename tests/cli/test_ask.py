@@ -59,6 +59,14 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "lease.txt", "--max-seconds", "0"], "--max-seconds is 0.0, but must be above 0", ""),
         (["q", "lease.txt", "--max-seconds", "nan"], "--max-seconds is nan, but must be above 0", ""),
         (["q", "lease.txt", "--max-subcalls", "-1"], "--max-subcalls is -1, but must be 0 or more", ""),
+        (["q", "lease.txt", "--max-turns", "9" * 38], f"--max-turns is {'9' * 38}, but must be at most 10000", ""),
+        (["q", "lease.txt", "--max-tokens", "9" * 38], f"--max-tokens is {'9' * 38}, but must be at most 10", ""),
+        (["q", "lease.txt", "--max-seconds", "1e9"], "--max-seconds is 1000000000.0, but must be at most 2592000", ""),
+        (
+            ["q", "lease.txt", "--max-completion-tokens", "9" * 38],
+            f"--max-completion-tokens is {'9' * 38}, but must be at most 1000000000000",
+            "",
+        ),
         (
             ["q", "lease.txt", "--window", "10"],
             "a window of 10 tokens is not possible with toy; it takes 4096..8192",
