@@ -24,7 +24,7 @@ from bench.killed import kill_and_resume
 from bench.kills import Kills
 from bench.labels import classify_command, counts_command
 from bench.load_command import load_command
-from bench.output import say, tell_result
+from bench.output import PROGRAM, say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from bench.run_commands import INTERRUPTED, compare_command, mechanics_command, report_command, run_command
 from bench.runtime_cost import measure as measure_cost
@@ -34,6 +34,7 @@ from bench.tasks.families import FAMILIES
 from bench.tune import tune_command
 from rlm_local.cards import find_card, load_cards
 from rlm_local.cli.options import told_in_options
+from rlm_local.cli.values import Folder, Number
 from rlm_local.config import home
 from rlm_local.errors import ConfigError, RlmError
 from rlm_local.limits import Limits
@@ -52,11 +53,11 @@ def bench() -> None:
 
 @bench.command("engine")
 @click.argument("names", nargs=-1, type=click.Choice(["all", *MEASUREMENTS]))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for rows, report and chart.")
+@click.option("--out", type=Folder(), required=True, help="Folder for rows, report and chart.")
 @click.option("--model", default=None, help="Model card to measure on; each measurement has its own.")
-@click.option("--scale", type=click.FloatRange(min=0.01), default=1.0, help="Share of the full number of requests.")
+@click.option("--scale", type=Number(min=0.01), default=1.0, help="Share of the full number of requests.")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, help="Repetitions of what is timed.")
-@click.option("--minutes", type=click.FloatRange(min=0), default=None, help="Begin nothing new after this long.")
+@click.option("--minutes", type=Number(min=0), default=None, help="Begin nothing new after this long.")
 @click.option(
     "--only", multiple=True, help="Measure only those whose name holds this text, or is it after a =; may be repeated."
 )
@@ -100,7 +101,7 @@ def engine_command(
 @click.option("--requests", type=click.IntRange(min=1), default=2_000, help="How many requests in all.")
 @click.option("--kills", type=click.IntRange(min=0), default=20, help="How often the engine's process is killed.")
 @click.option("--seed", type=int, default=0, help="Decides the requests and the moments of the kills.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json and result.md.")
 def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | None) -> int:
     """Soak the CPU engine in mixed requests and kills. Exit code 1 when anything was not as it must be."""
     refuse_full(out)
@@ -127,7 +128,7 @@ def soak_command(model: str, requests: int, kills: int, seed: int, out: Path | N
 
 
 @bench.command("fuzz-grammar")
-@click.option("--seconds", type=click.FloatRange(min=0), default=600.0, help="For so long, wall clock.")
+@click.option("--seconds", type=Number(min=0), default=600.0, help="For so long, wall clock.")
 @click.option("--seed", type=int, default=0, help="Decides all inputs.")
 @click.option("--first", type=click.IntRange(min=0), default=0, help="Number of the first input; to see one again.")
 def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
@@ -144,11 +145,11 @@ def fuzz_grammar_command(seconds: float, seed: int, first: int) -> int:
 
 
 @bench.command("fuzz-api")
-@click.option("--schemathesis", type=click.Path(path_type=Path), required=True, help="The program: `make fuzz-api`.")
+@click.option("--schemathesis", type=PROGRAM, required=True, help="The program: `make fuzz-api`.")
 @click.option("--model", default="smollm2-135m", help="Name or alias of a model card; its weights must be pulled.")
-@click.option("--seconds", type=click.FloatRange(min=1), default=600.0, help="For so long, wall clock.")
+@click.option("--seconds", type=Number(min=1), default=600.0, help="For so long, wall clock.")
 @click.option("--seed", type=int, default=0, help="Decides all requests, but not their order.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def fuzz_api_command(schemathesis: Path, model: str, seconds: float, seed: int, out: Path | None) -> int:
     """Ask a real server what schemathesis draws from its OpenAPI document.
 
@@ -173,9 +174,9 @@ def fuzz_api_command(schemathesis: Path, model: str, seconds: float, seed: int, 
 @click.option("--texts", type=click.IntRange(min=0), default=200, help="Random texts that all dialects judge.")
 @click.option("--speed", type=click.IntRange(min=0), default=60, help="Cells that masks are timed on.")
 @click.option("--vocabulary", default="qwen2.5-coder-0.5b", help="Model card whose tokens are used; must be pulled.")
-@click.option("--xgrammar", type=click.Path(path_type=Path), default=None, help="Python that has it: `make xgrammar`.")
+@click.option("--xgrammar", type=PROGRAM, default=None, help="Python that has it: `make xgrammar`.")
 @click.option("--seed", type=int, default=0, help="Decides sentences, walks, texts and statements.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def grammar_command(
     derivations: int,
     walks: int,
@@ -218,7 +219,7 @@ def grammar_command(
 @click.option("--max-turns", type=int, default=DEFAULTS.max_turns, help="Root turns of one task.")
 @click.option("--max-seconds", type=float, default=DEFAULTS.wall_s, help="Wall clock of one task.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result and traces.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result and traces.")
 def grammar_effect_command(
     models: tuple[str, ...],
     modes: tuple[str, ...],
@@ -266,7 +267,7 @@ for command in (run_command, compare_command, report_command, mechanics_command,
 @bench.command("kills")
 @click.option("--kills", type=click.IntRange(min=1), default=100, help="How often the server dies.")
 @click.option("--seed", type=int, default=0, help="Decides the moments.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def kills_command(kills: int, seed: int, out: Path | None) -> int:
     """Kill a server by kill -9 at random moments: is an accepted run lost or doubled, or a reply paid for twice?
 
@@ -282,7 +283,7 @@ def kills_command(kills: int, seed: int, out: Path | None) -> int:
 @bench.command("hidden")
 @click.option("--rounds", type=click.IntRange(min=20), default=400, help="Each has ten requests of every kind.")
 @click.option("--seed", type=int, default=0, help="Decides their order.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def hidden_command(rounds: int, seed: int, out: Path | None) -> int:
     """Ask a server for keys, files and runs that are another's and such as never were, and compare answers and times.
 
@@ -301,7 +302,7 @@ def hidden_command(rounds: int, seed: int, out: Path | None) -> int:
 @bench.command("killed-runs")
 @click.option("--kills", type=click.IntRange(1, 60), default=20, help="At how many points a run is killed.")
 @click.option("--seed", type=int, default=6, help="Decides the points.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
     """Kill runs of 64 sub-calls by SIGKILL and let each go on from its trace. No model is needed.
 
@@ -319,7 +320,7 @@ def killed_runs_command(kills: int, seed: int, out: Path | None) -> int:
 @click.option("--turns", type=click.IntRange(min=3), default=100, help="Of the run whose turns are timed.")
 @click.option("--batches", type=click.IntRange(min=1), default=9, help="Of a thousand sub-calls, for each call.")
 @click.option("--tokens", type=click.IntRange(min=1), default=10_485_760, help="Of the documents, for memory.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def runtime_cost_command(turns: int, batches: int, tokens: int, out: Path | None) -> int:
     """Measure what a turn, a sub-call and a long document cost the runtime itself. No model is needed."""
     refuse_full(out)

@@ -13,6 +13,7 @@ from bench.haystack import DEFAULT_DATA
 from bench.output import say, tell_result
 from bench.provenance import command_line, provenance, refuse_full
 from rlm_local.cards import DEFAULT_MODEL
+from rlm_local.cli.values import Folder, Number
 from rlm_local.config import home
 
 
@@ -25,7 +26,7 @@ from rlm_local.config import home
 @click.option("--split", type=click.Choice(["record", "try"]), default="record", help="Which lines of the set.")
 @click.option("--seed", type=int, default=1, help="Decides which examples are given.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def classify_command(
     model: str, task: str, examples: int, passes: int, items: int, split: str, seed: int, data: Path, out: Path | None
 ) -> int:
@@ -51,9 +52,9 @@ def classify_command(
 
 @click.command("counts")
 @click.option("--tokens", type=click.IntRange(min=1_000), default=131_072, help="Length of the document, about.")
-@click.option("--accuracy", type=click.FloatRange(0, 1), default=1.0, help="Share of lines that are labelled right.")
+@click.option("--accuracy", type=Number(0, 1), default=1.0, help="Share of lines that are labelled right.")
 @click.option("--seed", type=int, default=0, help="Decides the lines and which of them are labelled wrong.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def counts_command(tokens: int, accuracy: float, seed: int, out: Path | None) -> int:
     """Count the lines of a long document by labels from a table: is any lost or doubled? No model is needed.
 

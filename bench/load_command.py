@@ -13,6 +13,7 @@ from bench.load import KILLED_UP_TO, Plan, load
 from bench.output import say
 from bench.provenance import command_line, provenance, refuse_full
 from rlm_local.cards import find_card, load_cards
+from rlm_local.cli.values import Folder
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.store import Store
@@ -25,7 +26,7 @@ from rlm_local.store import Store
 @click.option("--tenants", type=click.IntRange(min=2), default=20, help="Each has a key and a canary of its own.")
 @click.option("--kills", type=click.IntRange(min=0), default=10, help="How often the engine's process is killed.")
 @click.option("--seed", type=int, default=0, help="Decides the requests and the moments of the kills.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json and result.md.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json and result.md.")
 def load_command(model: str, requests: int, clients: int, tenants: int, kills: int, seed: int, out: Path | None) -> int:
     """Put many clients of many tenants on a real server whose engine is killed by kill -9.
 

@@ -12,6 +12,7 @@ import click
 from bench.provenance import Provenance
 
 RESULT = "result.json"
+PROGRAM = click.Path(path_type=Path, exists=True, dir_okay=False, executable=True)
 
 
 def say(line: str) -> None:

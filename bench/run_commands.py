@@ -22,6 +22,7 @@ from bench.tasks.families import FAMILIES
 from bench.tasks.task import Sources
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.options import told_in_options
+from rlm_local.cli.values import Folder, Number
 from rlm_local.config import home
 from rlm_local.limits import Limits
 from rlm_local.testing import AnsweringEngine
@@ -70,7 +71,7 @@ def most_tokens(length: int) -> int:
 )
 @click.option("--max-subcalls", type=int, default=MAX_SUBCALLS, help="Sub-calls of one task.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result, rows and traces.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result, rows and traces.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def run_command(
     task: str,
@@ -144,7 +145,7 @@ def compare_command(first: Path, second: Path, as_json: bool) -> int:
 
 @click.command("report")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for report.md and report.html.")
+@click.option("--out", type=Folder(), required=True, help="Folder for report.md and report.html.")
 def report_command(folders: tuple[Path, ...], out: Path) -> int:
     """Put the runs in FOLDERS side by side: a page, and one HTML file with plots that needs no network."""
     for path in write_report([read_run(folder) for folder in folders], out):
@@ -156,10 +157,10 @@ def report_command(folders: tuple[Path, ...], out: Path) -> int:
 @click.argument("task", type=click.Choice(MECHANICAL))
 @click.option("--tokens", type=click.IntRange(min=1_000), default=8_192, help="Length of a task, about.")
 @click.option("--tasks", type=click.IntRange(min=1), default=20, help="How many tasks.")
-@click.option("--accuracy", type=click.FloatRange(0, 1), default=1.0, help="Share of lines that are labelled right.")
+@click.option("--accuracy", type=Number(0, 1), default=1.0, help="Share of lines that are labelled right.")
 @click.option("--seed", type=int, default=0, help="Decides the tasks and the errors.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def mechanics_command(
     task: str, tokens: int, tasks: int, accuracy: float, seed: int, data: Path, out: Path | None
 ) -> int:

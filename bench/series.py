@@ -26,6 +26,7 @@ from bench.pages import write_report
 from bench.run import ROWS
 from bench.run_commands import INTERRUPTED
 from bench.tasks.families import FAMILIES
+from rlm_local.cli.values import Folder, Number
 from rlm_local.errors import ConfigError
 from rlm_local.strict_toml import StrictTable, read_table
 
@@ -96,8 +97,8 @@ def _runs(table: StrictTable) -> list[Planned]:
 
 @click.command("series")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the runs and their report.")
-@click.option("--hours", type=click.FloatRange(min=0), default=None, help="End after this long; by default at the end.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the runs and their report.")
+@click.option("--hours", type=Number(min=0), default=None, help="End after this long; by default at the end.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
 def series_command(file: Path, out: Path, hours: float | None, data: Path) -> int:
     """Make the runs that FILE names, piece by piece, and a report of what there is. The same command goes on.

@@ -26,6 +26,7 @@ from bench.run_commands import INTERRUPTED, MAX_SUBCALLS, most_tokens
 from bench.tasks.families import FAMILIES
 from rlm_local.cards import DEFAULT_MODEL, PROFILES, Card, find_card, load_cards, read_card
 from rlm_local.cli.options import told_in_options
+from rlm_local.cli.values import Folder
 from rlm_local.config import home
 from rlm_local.limits import Limits
 from rlm_local.types import DEFAULT_GRAMMAR
@@ -122,7 +123,7 @@ def write_choice(card: Card, choice: Choice) -> None:
 @click.option("--seed", type=int, default=TRAINING_SEED, help="A seed that no figure is told of.")
 @click.option("--max-seconds", type=float, default=Limits().wall_s, help="Wall clock of one task.")
 @click.option("--data", type=click.Path(path_type=Path), default=DEFAULT_DATA, show_default="../shared/data")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the runs; it goes on there.")
+@click.option("--out", type=Folder(), required=True, help="Folder for the runs; it goes on there.")
 @click.option("--write", "writes", is_flag=True, help="Write what was chosen into the model's card.")
 def tune_command(
     what: str,

@@ -10,11 +10,15 @@ RLM_LOCAL_KV_TOKENS is how many tokens the CPU engine keeps in memory, where the
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from rlm_local.errors import ConfigError
+
+MAX_KV_TOKENS = 10**15
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +43,17 @@ class Home:
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Home:
-    """Return the folders that this environment asks for. Raises ConfigError for a relative path.
+    """Return the folders that this environment asks for. Raises ConfigError for a relative path, or a file's.
 
     An XDG_RUNTIME_DIR that is not there or not ours to write to, as after `su`, is passed over for run/ among
     the state, because only sockets go there.
     """
     if named := environ.get("RLM_LOCAL_HOME"):
-        root = _absolute("RLM_LOCAL_HOME", named)
+        root = _folder("RLM_LOCAL_HOME", named)
         return Home(data=root, state=root, runtime=root / "run")
     user = Path(environ.get("HOME") or Path.home())
-    data = _absolute("XDG_DATA_HOME", environ.get("XDG_DATA_HOME") or str(user / ".local/share")) / "rlm-local"
-    state = _absolute("XDG_STATE_HOME", environ.get("XDG_STATE_HOME") or str(user / ".local/state")) / "rlm-local"
+    data = _base("XDG_DATA_HOME", environ, user / ".local/share") / "rlm-local"
+    state = _base("XDG_STATE_HOME", environ, user / ".local/state") / "rlm-local"
     runtime_dir = environ.get("XDG_RUNTIME_DIR")
     runtime = _absolute("XDG_RUNTIME_DIR", runtime_dir) if runtime_dir else None
     if runtime is None or not runtime.is_dir() or not os.access(runtime, os.W_OK | os.X_OK):
@@ -93,17 +97,62 @@ def vllm_python(environ: Mapping[str, str] = os.environ) -> Path | None:
 
 
 def kv_tokens(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return the number that RLM_LOCAL_KV_TOKENS is, or None. Raises ConfigError when it is no whole number."""
+    """Return the number that RLM_LOCAL_KV_TOKENS is, or None. Raises ConfigError for what is none in its bounds."""
     given = environ.get("RLM_LOCAL_KV_TOKENS")
     if not given:
         return None
-    if not (given.isascii() and given.isdigit() and int(given)):
-        raise ConfigError(f"RLM_LOCAL_KV_TOKENS is {given!r}, but must be a whole number of tokens")
+    # Its length first: int() refuses more than some thousand digits.
+    is_number = given.isascii() and given.isdigit() and len(given) <= len(str(MAX_KV_TOKENS))
+    if not (is_number and 1 <= int(given) <= MAX_KV_TOKENS):
+        raise ConfigError(
+            f"RLM_LOCAL_KV_TOKENS is {reprlib.repr(given)}, but must be a whole number of tokens, 1..{MAX_KV_TOKENS}",
+            hint="correct or unset it",
+        )
     return int(given)
 
 
+def is_server_url(url: str) -> bool:
+    """Tell whether this is a URL of an HTTP server, with or without a path."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # a port that is none raises only here
+    except ValueError:
+        return False
+    return bool(parts.scheme in ("http", "https") and host and not parts.query and not parts.fragment)
+
+
+def nearest(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that there is: where it would be made."""
+    # os.path, not Path: what may not be looked at is then not there, and raises nothing.
+    return next(path for path in (folder, *folder.absolute().parents) if os.path.exists(path))  # noqa: PTH110
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Raise ConfigError where there is something else than a folder, or above it. name: of the setting that says it."""
+    if not (found := nearest(folder)).is_dir():
+        raise ConfigError(
+            f"{name} is {str(folder)!r}, but must be a folder, and {found} is none",
+            hint=f"name another one in {name}",
+        )
+
+
+def _base(variable: str, environ: Mapping[str, str], usual: Path) -> Path:
+    """Return the folder that a variable names, else the usual one, which nobody chose: a daemon may do without."""
+    named = environ.get(variable)
+    return _folder(variable, named) if named else _absolute(variable, str(usual))
+
+
+def _folder(variable: str, value: str) -> Path:
+    path = _absolute(variable, value)
+    check_folder(variable, path)
+    return path
+
+
 def _absolute(variable: str, value: str) -> Path:
-    path = Path(value).expanduser()
+    try:
+        path = Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{variable} is {value!r}, but nobody here has that name", hint="name the folder") from error
     if not path.is_absolute():
-        raise ConfigError(f"{variable} is {value!r}, but must be an absolute path")
+        raise ConfigError(f"{variable} is {value!r}, but must be an absolute path", hint="correct or unset it")
     return path

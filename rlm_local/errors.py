@@ -10,8 +10,10 @@
     │       └── WindowExceeded       because prompt and reply do not fit the model's window
     ├── JailError
     │   ├── JailUnavailable      no jail can be started on this machine
+    │   │   └── WrongNsjail          because RLM_LOCAL_NSJAIL names no file; exit code 2
     │   └── WorkerLost           the jailed process died or broke the protocol
     ├── TraceError           a trace cannot be written or read
+    │   ├── NoTrace              because it is none: a folder, an empty file, another file; exit code 2
     │   └── RunDiffers           a run does not go as its trace tells
     └── FanOutHeld           a run waits for the user's word before it asks so many sub-calls; exit code 4
 
@@ -79,12 +81,24 @@ class JailUnavailable(JailError):
     """This machine cannot start the jail; the message says what is missing."""
 
 
+class WrongNsjail(JailUnavailable):
+    """RLM_LOCAL_NSJAIL names no file: a mistake of who set it, and no fault of the machine."""
+
+    exit_code = ConfigError.exit_code
+
+
 class WorkerLost(JailError):
     """The jailed process died, or sent what the protocol does not allow."""
 
 
 class TraceError(RlmError):
     """A trace file cannot be written, or is not one that this build reads."""
+
+
+class NoTrace(TraceError):
+    """What is named is no trace at all: a mistake of who named it, where a damaged one is a failure."""
+
+    exit_code = ConfigError.exit_code
 
 
 class FanOutHeld(RlmError):

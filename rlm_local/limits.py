@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rlm_local.errors import ConfigError
@@ -10,6 +11,26 @@ from rlm_local.price import Price
 MIB = 1 << 20
 MAX_DEPTH = 4  # each level has jails of its own
 MIN_WRITTEN_TOKENS = 256  # in a whole run: some lines of code, some short sub-calls, an answer
+_MOST_TOKENS = 10**12
+_MOST_S = 30 * 86_400.0  # 30 days
+# Far above what a run can use: what is more is a slip of a key, and numbers that no clock, counter or file could hold.
+_MOST: Mapping[str, float] = {
+    "max_turns": 10_000,
+    "max_subcalls": 10**9,
+    "max_tokens": _MOST_TOKENS,
+    "max_prompt_tokens": _MOST_TOKENS,
+    "max_completion_tokens": _MOST_TOKENS,
+    "max_cost": 1e12,
+    "max_concurrency": 4096,
+    "wall_s": _MOST_S,
+    "cell_s": _MOST_S,
+    "cell_cpu_s": _MOST_S,
+    "cell_output_bytes": 1024 * MIB,
+    "cell_memory_bytes": MIB * MIB,
+    "turn_tokens": _MOST_TOKENS,
+    "answer_tokens": _MOST_TOKENS,
+    "subcall_tokens": _MOST_TOKENS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +82,10 @@ class Limits:
             raise ConfigError(
                 f"cell_memory_bytes is {self.cell_memory_bytes}, but a Python worker needs at least {64 * MIB}"
             )
+        for name, most in _MOST.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ConfigError(f"{name} is {value}, but must be at most {most:.0f}")
         if self.turn_tokens > self.max_tokens:
             raise ConfigError(
                 f"max_tokens is {self.max_tokens}, but one turn alone may take {self.turn_tokens} (turn_tokens); "

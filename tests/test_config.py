@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm_local.config import engine_log, home, kv_tokens
+from rlm_local.config import MAX_KV_TOKENS, engine_log, home, kv_tokens
 from rlm_local.errors import ConfigError
 
 
@@ -41,9 +41,31 @@ def test_a_log_that_cannot_be_appended_to_is_refused(named: str, said: str) -> N
         engine_log({"RLM_LOCAL_LOG": named})
 
 
+@pytest.mark.parametrize("variable", ["RLM_LOCAL_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"])
+def test_a_file_in_place_of_a_folder_is_refused_by_the_name_of_its_variable(variable: str, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("x")
+    with pytest.raises(ConfigError, match=f"{variable} is '{file}/below', but must be a folder, and {file} is none"):
+        home({"HOME": str(tmp_path), variable: f"{file}/below"})
+    assert home({"HOME": str(file)}).data == file / ".local/share/rlm-local"  # chosen by nobody, needed by few
+
+
 def test_the_cells_of_the_engine_are_a_whole_number() -> None:
     assert kv_tokens({"RLM_LOCAL_KV_TOKENS": "40000"}) == 40_000
     assert kv_tokens({}) is None
-    for given in ("40k", "-1", "٤"):
-        with pytest.raises(ConfigError, match=f"RLM_LOCAL_KV_TOKENS is '{given}', but must be a whole number"):
+    for given in ("40k", "-1", "٤", "0", "1000000000000001"):
+        with pytest.raises(
+            ConfigError, match=rf"RLM_LOCAL_KV_TOKENS is '{given}', but must be .* 1\.\.{MAX_KV_TOKENS}"
+        ):
             kv_tokens({"RLM_LOCAL_KV_TOKENS": given})
+
+
+def test_a_number_that_python_does_not_read_is_told_in_short() -> None:
+    with pytest.raises(ConfigError, match=r"RLM_LOCAL_KV_TOKENS is '999+\.\.\.9+', but must be") as refused:
+        kv_tokens({"RLM_LOCAL_KV_TOKENS": "9" * 5_000})
+    assert len(str(refused.value)) < 120
+
+
+def test_a_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ConfigError, match="RLM_LOCAL_HOME is '~nobody1/x', but nobody here has that name"):
+        home({"RLM_LOCAL_HOME": "~nobody1/x"})

@@ -20,8 +20,9 @@ from bench.jail.fuzz import drawn_payloads, fuzz
 from bench.jail.measure import measure_large, measure_memory, measure_small
 from bench.jail.peers import find_bwrap, measure_peers
 from bench.jail.pyodide import find_pyodide, measure_pyodide
-from bench.output import say, write_result
+from bench.output import PROGRAM, say, write_result
 from bench.provenance import ROOT, Provenance, command_line, provenance, refuse_full
+from rlm_local.cli.values import Folder, Number
 from rlm_local.jail import nsjail_binary
 
 REMARKS = (
@@ -38,10 +39,10 @@ REMARKS = (
 @click.command("jail")
 @click.option("--rounds", type=click.IntRange(min=1), default=50, help="Samples of what is timed.")
 @click.option("--large-rounds", type=click.IntRange(min=0), default=50, help="Samples of what is timed with --gib.")
-@click.option("--gib", type=click.FloatRange(min=0.01), default=1.0, help="Text of the large runs.")
+@click.option("--gib", type=Number(min=0.01), default=1.0, help="Text of the large runs.")
 @click.option("--jails", type=click.IntRange(min=1), default=50, help="Idle jails that are weighed, all at once.")
-@click.option("--bwrap", type=click.Path(path_type=Path), default=None, help="bubblewrap, where it is not on the path.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for report.md and result.json.")
+@click.option("--bwrap", type=PROGRAM, default=None, help="bubblewrap, where it is not on the path.")
+@click.option("--out", type=Folder(), default=None, help="Folder for report.md and result.json.")
 def jail_command(rounds: int, large_rounds: int, gib: float, jails: int, bwrap: Path | None, out: Path | None) -> int:
     """Time and weigh the jail. Exit code 0 whatever the figures."""
     refuse_full(out)
@@ -67,7 +68,7 @@ def jail_command(rounds: int, large_rounds: int, gib: float, jails: int, bwrap: 
 @click.command("jail-churn")
 @click.option("--jails", type=click.IntRange(min=1), default=10_000, help="How many in all.")
 @click.option("--at-once", type=click.IntRange(1, 500), default=50, help="How many side by side.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def churn_command(jails: int, at_once: int, out: Path | None) -> int:
     """Start, use and end jails, and look for what they leave behind. Exit code 1 when anything is left or failed."""
     refuse_full(out)
@@ -79,11 +80,11 @@ def churn_command(jails: int, at_once: int, out: Path | None) -> int:
 
 @click.command("fuzz-channel")
 @click.option("--frames", type=click.IntRange(min=1), default=1_000_000, help="Write at least so many.")
-@click.option("--minutes", type=click.FloatRange(min=0), default=0.0, help="And for at least so long.")
+@click.option("--minutes", type=Number(min=0), default=0.0, help="And for at least so long.")
 @click.option("--seed", type=int, default=0, help="Decides every frame.")
 @click.option("--drawn", type=click.IntRange(min=0), default=2_000, help="Payloads that hypothesis draws first.")
-@click.option("--atheris", type=click.Path(path_type=Path), default=None, help="Python that has it, for as many runs.")
-@click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder for result.json.")
+@click.option("--atheris", type=PROGRAM, default=None, help="Python that has it, for as many runs.")
+@click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def fuzz_command(frames: int, minutes: float, seed: int, drawn: int, atheris: Path | None, out: Path | None) -> int:
     """Write a hostile worker's frames to the host's own session. Exit code 1 when anything is not as it must be."""
     refuse_full(out)

@@ -16,8 +16,10 @@ from rlm_local.cli.engines import OPTIONS, EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
 from rlm_local.cli.options import told_in_options
 from rlm_local.cli.packages import jail_packages_option
+from rlm_local.cli.records import state_option
 from rlm_local.cli.running import ask_before_option, run_and_tell
 from rlm_local.cli.streams import Patient
+from rlm_local.cli.values import Number
 from rlm_local.config import home
 from rlm_local.documents import check_there, load
 from rlm_local.errors import ConfigError, TraceError
@@ -83,7 +85,7 @@ _ONLY_OWN = {
 @click.option("--answer-schema", "schema", default=None, metavar="FILE", help="JSON schema that the answer must keep.")
 @click.option(
     "--require-coverage",
-    type=click.FloatRange(0.0, 1.0),
+    type=Number(0.0, 1.0),
     default=0.0,
     metavar="SHARE",
     help="Of all characters, what models must have read for a confirmed answer, as 0.95.",
@@ -95,7 +97,7 @@ _ONLY_OWN = {
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
 @click.option("--own-engine", is_flag=True, help="Start an engine also where a server runs that could answer.")
-@click.option("--state", type=click.Path(path_type=Path), default=None, help="The folder of that server.")
+@state_option("The folder of that server.")
 def ask(
     question: str,
     paths: tuple[str, ...],

@@ -15,7 +15,7 @@ import click
 from rlm_local import __version__
 from rlm_local.attack import Outcome, Payload, Report, attack, load_payloads, read_payloads
 from rlm_local.cli.packages import jail_packages_option
-from rlm_local.cli.streams import Patient
+from rlm_local.cli.streams import Patient, write_lines
 from rlm_local.errors import ConfigError
 from rlm_local.jail import Packages
 from rlm_local.trace import visible
@@ -46,8 +46,7 @@ def attack_command(as_json: bool, only: str | None, as_list: bool, corpus: Path 
         if as_json:
             click.echo(json.dumps([_told(payload) for payload in payloads], indent=1))
             return 0
-        for payload in payloads:
-            click.echo(visible(f"{payload.name}: {payload.aim}"))
+        write_lines(visible(f"{payload.name}: {payload.aim}") for payload in payloads)
         return 0
     progress = _Progress(len(payloads))
     try:

@@ -12,13 +12,16 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryFile
 
 import click
 
 from rlm_local import __version__
 from rlm_local.cards import DEFAULT_MODEL, Card, find_card, load_cards
 from rlm_local.cli.needs import needs_of
-from rlm_local.config import Home, home
+from rlm_local.cli.streams import write_lines
+from rlm_local.config import home, nearest
 from rlm_local.errors import ConfigError, EngineError, StoreError
 from rlm_local.jail import probe
 from rlm_local.store import Store
@@ -36,13 +39,12 @@ def doctor(as_json: bool) -> int:
 
     Exit code 1 when something that every run needs is missing.
     """
-    checks = [*_machine(), *_engine(), *_weights(home()), *asyncio.run(probe())]
+    checks = [*_machine(), *_engine(), *_store(), *asyncio.run(probe())]
     if as_json:
         click.echo(json.dumps([asdict(check) for check in checks], indent=1))
     else:
         width = max(len(check.name) for check in checks)
-        for check in checks:
-            click.echo(_line(check, width))
+        write_lines(_line(check, width) for check in checks)
     return 1 if any(check.required and not check.ok for check in checks) else 0
 
 
@@ -86,16 +88,51 @@ def loading_fails(python: str = sys.executable) -> str:
     return said[-1] if done.returncode else ""
 
 
-def _weights(where: Home) -> list[Check]:
-    card = find_card(DEFAULT_MODEL, load_cards())
-    free = shutil.disk_usage(_existing(where)).free / GIB
-    disk = Check("model store", ok=True, detail=f"{where.weights}, {free:.1f} GiB free")
+def _store() -> list[Check]:
+    """Tell of the folders and the cards that every command begins with, and of the default model."""
     try:
-        path = Store(where).path(card, "llama")
+        where = home()
+    except ConfigError as error:
+        return [Check("model store", ok=False, detail=str(error), hint=error.hint)]
+    traces = _folder("traces", where.traces)
+    try:
+        cards = load_cards()
+    except ConfigError as error:
+        hint = error.hint or "mend that card, or take it away"
+        return [
+            _folder("model store", where.weights),
+            traces,
+            Check("model cards", ok=False, detail=str(error), hint=hint),
+        ]
+    weights = _weights(find_card(DEFAULT_MODEL, cards), Store(where))
+    # A store that others fill, and that is only read, is enough for a run.
+    return [_folder("model store", where.weights, required=not weights[0].ok), traces, *weights]
+
+
+def _folder(name: str, folder: Path, *, required: bool = True) -> Check:
+    there = nearest(folder)
+    try:
+        # A file without a name, which nobody ever sees: what may be written is known by writing alone.
+        TemporaryFile(dir=there).close()
+        free = shutil.disk_usage(there).free / GIB
+    except OSError as error:
+        return Check(
+            name,
+            ok=False,
+            detail=f"{folder} cannot be written to: {error.strerror}",
+            required=required,
+            hint=f"mend the permissions of {there}, or set RLM_LOCAL_HOME to a folder of yours",
+        )
+    return Check(name, ok=True, detail=f"{folder}, {free:.1f} GiB free")
+
+
+def _weights(card: Card, store: Store) -> list[Check]:
+    try:
+        path = store.path(card, "llama")
     except StoreError as error:
-        return [disk, Check("default model", ok=False, detail=str(error), required=False, hint=error.hint)]
+        return [Check("default model", ok=False, detail=str(error), required=False, hint=error.hint)]
     found = Check("default model", ok=True, detail=f"{card.name}, {path.stat().st_size / GIB:.2f} GiB")
-    return [disk, found, _memory(card, Store(where))]
+    return [found, _memory(card, store)]
 
 
 def _memory(card: Card, store: Store) -> Check:
@@ -106,10 +143,3 @@ def _memory(card: Card, store: Store) -> Check:
         return Check("memory", ok=False, detail=str(error), required=False, hint=error.hint or "run `rlm-local verify`")
     detail = needs.refused or needs.memory_line()
     return Check("memory", ok=not needs.refused, detail=detail, required=False, hint=needs.hint)
-
-
-def _existing(where: Home) -> str:
-    folder = where.weights
-    while not folder.exists():
-        folder = folder.parent
-    return str(folder)

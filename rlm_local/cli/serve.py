@@ -17,12 +17,12 @@ from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.engines import EngineOf, engine_options
 from rlm_local.cli.options import told_in_options
 from rlm_local.cli.packages import jail_packages_option
+from rlm_local.cli.records import state_option
 from rlm_local.cli.streams import Patient
 from rlm_local.config import home
-from rlm_local.engine.choice import EngineChoice
-from rlm_local.errors import ConfigError, StoreError
+from rlm_local.errors import ConfigError
 from rlm_local.jail import Packages
-from rlm_local.plan import Plan, plan_runtime
+from rlm_local.plan import plan_runtime
 from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import visible
 
@@ -37,7 +37,7 @@ DEFAULT_PORT = 8000
 @click.option("--uds", type=click.Path(path_type=Path), default=None, help="Listen on this unix socket instead.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), default=None, help="Certificate chain, PEM.")
 @click.option("--tls-key", type=click.Path(path_type=Path), default=None, help="Its key, PEM.")
-@click.option("--state", type=click.Path(path_type=Path), default=None, help="Where files, keys and runs are kept.")
+@state_option("Where files, keys and runs are kept.")
 @click.option("--max-runs", type=int, default=4, show_default=True, help="Runs at once.")
 @click.option("--max-queue", type=int, default=64, show_default=True, help="Runs that wait; more get a 429.")
 @click.option("--drain-seconds", type=float, default=30, show_default=True, help="For work under way at the end.")
@@ -100,7 +100,7 @@ def serve(
             f"--host is {host!r}, but without {lacks} only loopback is served",
             hint="`rlm-local keys add NAME` makes a key; --tls-cert and --tls-key name a certificate",
         )
-    plan = _plan(model, engine, window=window, kv_tokens=kv_tokens, packages=packages)
+    plan = plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     listener = listen_tcp(host, port) if uds is None else listen_unix(uds)
     notes = Patient(sys.stderr)
 
@@ -138,13 +138,6 @@ def serve(
 
 def _was_given(parameter: str) -> bool:
     return click.get_current_context().get_parameter_source(parameter) is ParameterSource.COMMANDLINE
-
-
-def _plan(model: str, engine: EngineChoice, *, window: int | None, kv_tokens: int | None, packages: Packages) -> Plan:
-    try:
-        return plan_runtime(model, home(), window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
-    except StoreError as error:  # a server that cannot begin was asked for the wrong thing
-        raise ConfigError(str(error), hint=error.hint) from error
 
 
 def _reached(listener: socket.socket, *, is_tls: bool) -> str:

@@ -9,6 +9,7 @@ import click
 
 from rlm_local.cards import Card, EngineKind, Weights, find_card, load_cards
 from rlm_local.cli.needs import Needs, needs_of
+from rlm_local.cli.streams import write_lines
 from rlm_local.cli.transfer import size_text
 from rlm_local.config import home
 from rlm_local.errors import EngineError
@@ -36,12 +37,12 @@ def show(name: str, as_json: bool) -> None:
             engines[EngineKind.LLAMA]["needs"] = needs.as_object() if isinstance(needs, Needs) else None
         click.echo(json.dumps(_head(card) | {"engines": engines}, indent=2))
         return
-    for key, value in _head(card).items():
-        click.echo(f"{key}: {_ABSENT[key] if value is None else _plain(value)}")
+    lines = [f"{key}: {_ABSENT[key] if value is None else _plain(value)}" for key, value in _head(card).items()]
     for weights in card.engines:
-        click.echo("\n".join(["", f"[{weights.engine}]", *_lines(weights, by_engine.get(weights.engine))]))
+        lines += ["", f"[{weights.engine}]", *_lines(weights, by_engine.get(weights.engine))]
         if weights.engine is EngineKind.LLAMA:
-            click.echo("\n".join(_memory_lines(needs)))
+            lines += _memory_lines(needs)
+    write_lines(lines)
 
 
 def _memory_lines(needs: Needs | str | None) -> list[str]:

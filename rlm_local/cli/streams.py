@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Iterable
 from typing import TextIO
+
+import click
 
 from rlm_local.errors import RlmError
 
@@ -40,6 +43,16 @@ def write_result(text: str, *, kept: str) -> None:
     except OSError as error:
         turn_to_null(sys.stdout)  # else Python would try once more at its end, and fail with a status of its own
         raise RlmError(f"standard output takes no more: {error.strerror}", hint=kept) from error
+
+
+def write_lines(lines: Iterable[str]) -> None:
+    """Write a listing to stdout in one piece.
+
+    A reader that leaves after the first lines, as `head`, has all of them by then: written line by line it would be a
+    failure or none, by who was faster.
+    """
+    if text := "".join(f"{line}\n" for line in lines):
+        click.echo(text, nl=False)
 
 
 def turn_to_null(stream: TextIO) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import reprlib
+import sys
 from pathlib import Path
 
 import click
 
+from rlm_local.cli.streams import write_lines
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.export import rl, sft
@@ -41,8 +44,7 @@ def show(file: Path, *, as_json: bool) -> None:
         events = [{"t": seconds, **encode_event(event)} for seconds, event in zip(run.times_s, run.events, strict=True)]
         click.echo(json.dumps({"started_at": run.started_at.isoformat(), "truncated": run.truncated, "events": events}))
         return
-    for line in run_lines(run.events):
-        click.echo(line)
+    write_lines(run_lines(run.events))
     if run.truncated:
         click.echo(f"warning: the last line of {file} was cut off; what it told is lost", err=True)
 
@@ -76,10 +78,12 @@ def replay_command(file: Path, paths: tuple[str, ...]) -> int:
 def export(files: tuple[Path, ...], kind: str, rewards: Path | None) -> None:
     """Print the runs of traces FILE... as training data, a JSON object a line.
 
-    What the model itself wrote is marked (own); docs/training.md has an example of either format.
+    What the model itself wrote is marked (own); docs/training.md has an example of either format. Runs are told apart
+    by their files' names without the folders, so no two may be equal.
     """
     if rewards is not None and kind == "sft":
         raise ConfigError("--rewards goes with --format rl; conversations have none")
+    _refuse_equal_names(files)
     values = _rewards(rewards)
     for file in files:
         run = existing_trace(file)
@@ -89,13 +93,32 @@ def export(files: tuple[Path, ...], kind: str, rewards: Path | None) -> None:
             click.echo(json.dumps(line, ensure_ascii=False))
 
 
+def _refuse_equal_names(files: tuple[Path, ...]) -> None:
+    """Raise ConfigError for two traces of one name: a line tells its run, and a reward its trace, by the name alone."""
+    file_by_name: dict[str, Path] = {}
+    for file in files:
+        if (other := file_by_name.setdefault(file.name, file)) is not file:
+            raise ConfigError(
+                f"{other} and {file} have one name, {file.name}, by which lines and rewards tell runs apart",
+                hint="rename one of them, or give them in two commands",
+            )
+
+
 def _rewards(file: Path | None) -> dict[str, float]:
     if file is None:
         return {}
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(values, dict) or not all(type(value) in (int, float) for value in values.values()):
         raise ConfigError(f"{file} must be a JSON object from a trace's file name to a number")
+    # NaN and infinities, which Python reads and JSON has no words for; and what no float holds.
+    wrong = [name for name, value in values.items() if not abs(value) <= sys.float_info.max]
+    if wrong:
+        raise ConfigError(
+            f"{file}: the reward of {wrong[0]} is {reprlib.repr(values[wrong[0]])}, but must be within "
+            f"±{sys.float_info.max:.2g}",
+            hint="give numbers that are finite",
+        )
     return {name: float(value) for name, value in values.items()}

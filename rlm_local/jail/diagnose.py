@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from rlm_local.config import nsjail_override
-from rlm_local.errors import JailUnavailable
+from rlm_local.errors import JailUnavailable, WrongNsjail
 
 _USERNS = Path("/proc/sys/user/max_user_namespaces")
 _CLONE = Path("/proc/sys/kernel/unprivileged_userns_clone")  # Debian and its kin
@@ -26,7 +26,7 @@ def nsjail_binary() -> Path:
         )
     if named := nsjail_override():
         if not named.is_file():
-            raise JailUnavailable(f"RLM_LOCAL_NSJAIL names {named}, but no file is there", hint="correct or unset it")
+            raise WrongNsjail(f"RLM_LOCAL_NSJAIL names {named}, but no file is there", hint="correct or unset it")
         return named
     try:
         from nsjail import bundled_nsjail

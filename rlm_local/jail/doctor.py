@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rlm_local.config import nsjail_override
-from rlm_local.errors import JailError, JailUnavailable
+from rlm_local.errors import ConfigError, JailError, JailUnavailable
 from rlm_local.jail.diagnose import nsjail_binary
 from rlm_local.jail.layers import layer, layers
 from rlm_local.jail.process import Jail
@@ -61,7 +61,7 @@ async def probe() -> tuple[Check, ...]:
     checks = [_platform()]
     try:
         nsjail = nsjail_binary()
-    except JailUnavailable as error:
+    except (JailUnavailable, ConfigError) as error:
         return (*checks, Check("nsjail", ok=False, detail=str(error), hint=error.hint))
     checks.append(_nsjail(nsjail))
     corpus = Corpus((Document("probe", _TEXT),), _TEXT, (0,))

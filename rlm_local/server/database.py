@@ -48,6 +48,7 @@ CREATE TABLE spent (key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT 
     "UPDATE runs SET body = '' WHERE ended IS NOT NULL",
 )
 VERSION = len(_STEPS)
+RECORDS = "server.db"
 
 
 class Database:
@@ -61,7 +62,7 @@ class Database:
         self._lock = threading.Lock()
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path = folder / "server.db"
+            path = folder / RECORDS
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # its companions get the mode that it has
             self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
             self._connection.row_factory = sqlite3.Row

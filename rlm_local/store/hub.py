@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import httpx
 
+from rlm_local.config import is_server_url
 from rlm_local.store.sink import Sink
 from rlm_local.store.source import Origin, SourceFailed, Wanted
 
@@ -41,6 +42,9 @@ class HubSource:
         for switch in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
             if self._environ.get(switch, "").lower() in _TRUE:
                 return f"skipped, {switch} is set"
+        endpoint = self._environ.get("HF_ENDPOINT")
+        if endpoint and not is_server_url(endpoint):  # huggingface_hub could not even be imported with some of them
+            return f"HF_ENDPOINT is {endpoint!r}, but must be like https://host"
         return ""
 
     def fetch(self, wanted: Wanted, sink: Sink) -> Origin:

@@ -55,7 +55,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the manifest in `folder`, or None when there is none. Raises StoreError when it is damaged."""
+    """Return the manifest in `folder`, or None when there is none. Raises StoreError for one that cannot be read."""
     path = folder / MANIFEST
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +68,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         return Manifest(files=files, complete=bool(raw["complete"]))
     except FileNotFoundError:
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror}", hint="mend its permissions, or set RLM_LOCAL_HOME"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise StoreError(
             f"{path}: damaged ({error})", hint="delete that file; the next pull checks the weights and writes it anew"
         ) from error

@@ -8,11 +8,13 @@ from datetime import datetime
 from pathlib import Path
 
 from rlm_local import __version__
-from rlm_local.errors import ConfigError, TraceError
+from rlm_local.errors import ConfigError, NoTrace, TraceError
 from rlm_local.events import Event, RunEnded
 from rlm_local.trace.codec import DecodeError, decode_event
 from rlm_local.trace.writer import TRACE_VERSION
 from rlm_local.types import Answer, JsonValue
+
+_WHERE = "traces are the .jsonl files that `rlm-local ask` names at its end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +45,20 @@ class _Line:
 def read_trace(path: Path) -> Trace:
     """Read a whole trace file; at least one event.
 
-    Raises TraceError when there is no such file, when it was written by another version, when no line is whole,
-    and for any line that is damaged, by its number; only the last line may be cut.
+    Raises TraceError when it was written by another version, when no line is whole, and for any line that is damaged,
+    by its number; only the last line may be cut. Raises NoTrace for what no run has written: another file, or none.
     """
+    if path.is_dir():
+        raise NoTrace(f"{path} is a folder, but a trace is a file", hint=f"name one of its files: {path}/*.jsonl")
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise TraceError(f"cannot read the trace {path}: {error.strerror}") from error
+        raise NoTrace(f"cannot read the trace {path}: {error.strerror}") from error
     *whole, rest = data.split(b"\n")
     if data and (data.lstrip()[:1] != b"{" or (whole and not _says_event(whole[0]))):
-        raise TraceError(
+        raise NoTrace(
             f"{path} is not a trace of rlm-local: its first line is no event",
-            hint="traces are the .jsonl files that `rlm-local ask` names at its end",
+            hint=_WHERE,
         )
     lines = [_read_line(path, number, raw) for number, raw in enumerate(whole, start=1)]
     truncated, whole_bytes = False, len(data) - len(rest)
@@ -66,8 +70,9 @@ def read_trace(path: Path) -> Trace:
         except _DamagedLine:
             truncated = True
     if not lines:
-        found = "one line that was cut" if truncated else "nothing"
-        raise TraceError(f"{path} is not a trace: it holds {found}")
+        if not truncated:
+            raise NoTrace(f"{path} is not a trace: it holds nothing", hint=_WHERE)
+        raise TraceError(f"{path} is not a trace: it holds one line that was cut")
     started_at = lines[0].at
     if started_at is None:
         raise _DamagedLine(path, 1, "the first line has no time under at")

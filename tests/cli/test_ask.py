@@ -61,6 +61,14 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "lease.txt", "--max-seconds", "0"], "--max-seconds is 0.0, but must be above 0", ""),
         (["q", "lease.txt", "--max-seconds", "nan"], "--max-seconds is nan, but must be above 0", ""),
         (["q", "lease.txt", "--max-subcalls", "-1"], "--max-subcalls is -1, but must be 0 or more", ""),
+        (["q", "lease.txt", "--max-turns", "9" * 38], f"--max-turns is {'9' * 38}, but must be at most 10000", ""),
+        (["q", "lease.txt", "--max-tokens", "9" * 38], f"--max-tokens is {'9' * 38}, but must be at most 10", ""),
+        (["q", "lease.txt", "--max-seconds", "1e9"], "--max-seconds is 1000000000.0, but must be at most 2592000", ""),
+        (
+            ["q", "lease.txt", "--max-completion-tokens", "9" * 38],
+            f"--max-completion-tokens is {'9' * 38}, but must be at most 1000000000000",
+            "",
+        ),
         (
             ["q", "lease.txt", "--window", "10"],
             "a window of 10 tokens is not possible with toy; it takes 4096..8192",
@@ -71,6 +79,11 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", "lease.txt", "--trace-dir", "lease.txt"], "cannot create the trace lease.txt/", "--trace-dir"),
         (["q", "lease.txt", "--trace-dir", "/proc/here"], "cannot create the trace /proc/here/", "--trace-dir"),
         (["q", "lease.txt", "--max-turns", "two"], "invalid value for '--max-turns'", "see `rlm-local ask --help`"),
+        (
+            ["q", "lease.txt", "--require-coverage", "nan"],
+            "invalid value for '--require-coverage': nan is not in the range 0.0<=x<=1.0",
+            "see `rlm-local ask --help`",
+        ),
         (["q", "lease.txt", "--nothing"], "no such option '--nothing'", "see `rlm-local ask --help`"),
         (
             ["q", "lease.txt", "--jail-packages", "never-installed"],
@@ -204,7 +217,7 @@ def test_without_a_jail_nothing_is_started_and_the_repair_is_named(
 ) -> None:
     monkeypatch.setenv("RLM_LOCAL_NSJAIL", "/nonexistent")
     said = mistake("ask", "q", "lease.txt", "--model", "toy")
-    assert (said.exit_code, said.error) == (1, "RLM_LOCAL_NSJAIL names /nonexistent, but no file is there")
+    assert (said.exit_code, said.error) == (2, "RLM_LOCAL_NSJAIL names /nonexistent, but no file is there")
     assert said.hint == "correct or unset it"
     assert traces(toy_home) == []
 

@@ -94,19 +94,29 @@ def test_a_trace_that_is_not_there_is_a_users_mistake(mistake: Mistaken, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("data", "error"),
+    ("data", "exit_code", "error"),
     [
-        (b"", "is not a trace: it holds nothing"),
-        (b"Dear tenant,\n", "is not a trace of rlm-local: its first line is no event"),
-        (b'{"v":9,"seq":0}\n', "trace version 9, this build reads 7"),
+        (b"", 2, "is not a trace: it holds nothing"),
+        (b"Dear tenant,\n", 2, "is not a trace of rlm-local: its first line is no event"),
+        (b"\x7fELF\x02\x01\x00", 2, "is not a trace of rlm-local: its first line is no event"),
+        (b'{"v":7,"seq":0,"t"', 1, "is not a trace: it holds one line that was cut"),
+        (b'{"v":9,"seq":0}\n', 1, "trace version 9, this build reads 7"),
     ],
 )
-def test_a_broken_trace_is_named_with_what_is_wrong(mistake: Mistaken, tmp_path: Path, data: bytes, error: str) -> None:
+def test_a_broken_trace_is_named_with_what_is_wrong(
+    mistake: Mistaken, tmp_path: Path, data: bytes, exit_code: int, error: str
+) -> None:
     (tmp_path / "run.jsonl").write_bytes(data)
     said = mistake("trace", "show", str(tmp_path / "run.jsonl"))
-    assert said.exit_code == 1
+    assert said.exit_code == exit_code
     assert said.error.startswith(str(tmp_path / "run.jsonl"))
     assert error in said.error
+
+
+def test_a_folder_is_no_trace_and_its_files_may_be(mistake: Mistaken, tmp_path: Path) -> None:
+    said = mistake("trace", "show", str(tmp_path))
+    assert (said.exit_code, said.error) == (2, f"{tmp_path} is a folder, but a trace is a file")
+    assert said.hint == f"name one of its files: {tmp_path}/*.jsonl"
 
 
 # --- streams: these need a process of their own, whose standard streams they take away -------------------------------
@@ -118,6 +128,15 @@ def test_a_reader_that_leaves_ends_the_command_without_a_word() -> None:
     ended = command("list", stdout=writer)
     os.close(writer)
     assert (ended.returncode, ended.stderr) == (1, b"")
+
+
+def test_a_listing_is_written_in_one_piece_so_that_who_reads_its_head_leaves_no_failure() -> None:
+    reader, writer = os.pipe()
+    listing = subprocess.Popen([sys.executable, "-m", "rlm_local", "attack", "--list"], stdout=writer)
+    os.close(writer)
+    assert len(os.read(reader, 1 << 16)) > 10_000  # what is longer than a pipe holds comes in several
+    os.close(reader)
+    assert listing.wait(60) == 0
 
 
 def test_a_full_disk_behind_stdout_is_one_sentence() -> None:

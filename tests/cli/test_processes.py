@@ -17,6 +17,7 @@ import pytest
 from rlm_local import __version__
 from rlm_local.cards import find_card, load_cards
 from rlm_local.cli.main import main
+from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.presence import NAME, Presence, read_presence, write_presence
 from rlm_local.server.settings import Settings
@@ -211,6 +212,7 @@ async def test_only_the_owner_may_stop_the_server(start: Serving) -> None:
 def test_runs_says_when_there_are_none_and_when_there_are_more(
     start: Serving, lease: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Database(tmp_path / "none").close()
     assert main(["runs", "--state", str(tmp_path / "none")]) == 0
     assert capsys.readouterr() == ("", f"no runs are kept in {tmp_path / 'none'}\n")
     running = start(ScriptedEngine([LOOK, FINAL] * 2, window_tokens=32_000))

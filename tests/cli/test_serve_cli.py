@@ -1,4 +1,4 @@
-"""What `rlm-local serve` refuses before anything is loaded: one sentence, exit code 2."""
+"""What `rlm-local serve` refuses before anything is loaded: one sentence, and an exit code."""
 
 from __future__ import annotations
 
@@ -13,24 +13,33 @@ from rlm_local.server.listen import is_loopback, listen_tcp, listen_unix
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "exit_code", "said"),
     [
-        (["--model", "gpt-4o"], "no model is named 'gpt-4o'"),
-        (["--model", "smollm2-135m"], "is not pulled"),
-        (["--host", "0.0.0.0"], "without keys and TLS only loopback is served"),
-        (["--max-runs", "0"], "error: --max-runs is 0"),
-        (["--max-queue", "-1"], "error: --max-queue is -1"),
-        (["--drain-seconds", "nan"], "error: --drain-seconds is nan"),
-        (["--uds", "s.sock", "--host", "0.0.0.0"], "--uds listens on a socket of this machine alone, so --host is not"),
-        (["--uds", "s.sock", "--port", "9"], "so --port is not heeded"),
-        (["--engine-url", "http://a:1", "--kv-tokens", "7"], "which heeds no --kv-tokens"),
+        (["--model", "gpt-4o"], 2, "no model is named 'gpt-4o'"),
+        (["--model", "smollm2-135m"], 1, "is not pulled"),  # as every command: nothing was asked for wrongly
+        (["--host", "0.0.0.0"], 2, "without keys and TLS only loopback is served"),
+        (["--max-runs", "0"], 2, "error: --max-runs is 0"),
+        (["--max-queue", "-1"], 2, "error: --max-queue is -1"),
+        (["--drain-seconds", "nan"], 2, "error: --drain-seconds is nan"),
+        (
+            ["--uds", "s.sock", "--host", "0.0.0.0"],
+            2,
+            "--uds listens on a socket of this machine alone, so --host is not",
+        ),
+        (["--uds", "s.sock", "--port", "9"], 2, "so --port is not heeded"),
+        (["--engine-url", "http://a:1", "--kv-tokens", "7"], 2, "which heeds no --kv-tokens"),
     ],
 )
 def test_what_cannot_be_served_is_told_in_one_sentence(
-    options: list[str], said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    exit_code: int,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("RLM_LOCAL_HOME", str(tmp_path))
-    assert main(["serve", *options]) == 2
+    assert main(["serve", *options]) == exit_code
     err = capsys.readouterr().err
     assert err.startswith("error: ")
     assert said in err.split("\n")[0]

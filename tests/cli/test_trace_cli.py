@@ -85,7 +85,7 @@ def test_a_text_that_came_from_a_program_must_be_named(toy_home: Path, tmp_path:
 
 
 def test_show_of_a_file_that_is_no_trace_raises_what_main_turns_into_one_line(tmp_path: Path) -> None:
-    with pytest.raises(TraceError, match="Is a directory"):
+    with pytest.raises(TraceError, match="is a folder, but a trace is a file"):
         CliRunner().invoke(trace, ["show", str(tmp_path)], catch_exceptions=False)
 
 
@@ -98,6 +98,35 @@ def test_rewards_are_a_file_of_numbers_and_go_with_steps(file: Path, tmp_path: P
     ):
         with pytest.raises(ConfigError, match=said):
             CliRunner().invoke(trace, ["export", str(file), *arguments], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ('{"a": NaN}', "the reward of a is nan, but must be within ±1.8e+308"),
+        ('{"a": 1, "b": -Infinity}', "the reward of b is -inf, but must be"),
+        ('{"a": %s}' % ("9" * 400), "the reward of a is 999"),
+        ("[" * 50_000, "cannot be read as JSON: maximum recursion"),
+        ('{"a": %s}' % ("9" * 5_000), "cannot be read as JSON: Exceeds the limit"),
+    ],
+)
+def test_rewards_that_no_json_number_can_be_are_refused(file: Path, tmp_path: Path, scores: str, said: str) -> None:
+    (tmp_path / "scores.json").write_text(scores)
+    arguments = ["export", str(file), "--format", "rl", "--rewards", str(tmp_path / "scores.json")]
+    with pytest.raises(ConfigError) as refused:
+        CliRunner().invoke(trace, arguments, catch_exceptions=False)
+    assert said in str(refused.value)
+    assert len(str(refused.value)) < 300
+
+
+@pytest.mark.parametrize("kind", ["rl", "sft"])
+def test_two_traces_of_one_name_are_not_exported_together(file: Path, tmp_path: Path, kind: str) -> None:
+    other = tmp_path / "other" / file.name
+    other.parent.mkdir()
+    other.write_bytes(file.read_bytes())
+    with pytest.raises(ConfigError, match=f"{file} and {other} have one name, run.jsonl") as refused:
+        CliRunner().invoke(trace, ["export", str(file), str(other), "--format", kind], catch_exceptions=False)
+    assert refused.value.hint == "rename one of them, or give them in two commands"
 
 
 def test_what_is_no_whole_run_is_not_exported(file: Path) -> None:

@@ -177,6 +177,13 @@ def test_each_limit_is_named_when_it_is_reached() -> None:
         ({"max_depth": 0}, r"max_depth is 0, but must be 1\.\.4"),
         ({"max_concurrency": 0}, "max_concurrency is 0"),
         ({"cell_memory_bytes": 1}, "cell_memory_bytes is 1"),
+        ({"max_turns": 10**38}, f"max_turns is {10**38}, but must be at most 10000$"),
+        ({"max_subcalls": 10**9 + 1}, "max_subcalls is 1000000001, but must be at most 1000000000$"),
+        ({"max_completion_tokens": 10**12 + 1}, "max_completion_tokens is 1000000000001, but must be at most"),
+        ({"max_cost": 1e13}, "max_cost is 10000000000000.0, but must be at most 1000000000000$"),
+        ({"max_concurrency": 4097}, "max_concurrency is 4097, but must be at most 4096$"),
+        ({"wall_s": 1e300}, "wall_s is 1e.300, but must be at most 2592000$"),
+        ({"cell_memory_bytes": 1 << 64}, f"cell_memory_bytes is {1 << 64}, but must be at most {1 << 40}$"),
     ],
 )
 def test_limits_that_cannot_be_are_refused_by_name(limits: dict[str, float], said: str) -> None:

@@ -161,9 +161,11 @@ def test_an_engines_url_may_have_the_path_of_the_api(url: str) -> None:
     assert base_of(url) == "http://a:8000"
 
 
-@pytest.mark.parametrize("url", ["a:8000", "ftp://a", "http://a?b=1", ""])
+@pytest.mark.parametrize(
+    "url", ["a:8000", "ftp://a", "http://a?b=1", "", "http://a:99999", "http://[::1", "http://:80", "http://xn--"]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="--engine-url"):
+    with pytest.raises(ConfigError, match=r"--engine-url is .*, but must be like http://host:8000"):
         base_of(url)
 
 

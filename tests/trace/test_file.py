@@ -213,7 +213,7 @@ def test_a_file_without_a_whole_line_is_no_trace(tmp_path: Path, data: bytes, fo
 def test_a_trace_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(TraceError, match=r"cannot read the trace .*: No such file or directory"):
         read_trace(tmp_path / "none.jsonl")
-    with pytest.raises(TraceError, match=r"cannot read the trace .*: Is a directory"):
+    with pytest.raises(TraceError, match="is a folder, but a trace is a file"):
         read_trace(tmp_path)
 
 

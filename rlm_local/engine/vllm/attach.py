@@ -7,8 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
+import httpx
+
+from rlm_local.config import is_server_url
 from rlm_local.engine.client import served_models
 from rlm_local.engine.vllm.client import VllmClient
 from rlm_local.engine.vllm.probe import probe
@@ -109,7 +111,14 @@ async def attach(url: str, names: Sequence[str], *, dialect: str, key: str = "")
 
 def base_of(url: str) -> str:
     """Return a URL without the path of the API. Raises ConfigError for what is no URL of a server."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ConfigError(f"--engine-url is {url!r}, but must be like http://host:8000")
+    if not (is_server_url(url) and _is_taken(url)):
+        raise ConfigError(f"--engine-url is {url!r}, but must be like http://host:8000", hint="correct or unset it")
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def _is_taken(url: str) -> bool:
+    """Tell whether httpx takes this URL; it refuses some more names of hosts, a few only when they are asked for."""
+    try:
+        return bool(httpx.URL(url).host)
+    except (httpx.InvalidURL, ValueError):
+        return False
