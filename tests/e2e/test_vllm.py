@@ -9,14 +9,12 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from rlm_local.cards import find_card, load_cards
-from rlm_local.config import vllm_python
-from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmEngine, VllmLaunch, VllmSettings, launch_vllm
+from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, Backend, VllmEngine, launch_vllm
 from rlm_local.events import TurnStarted, TurnTaken, TurnWritten
 from rlm_local.grammar import TurnState, decode_turn, turn_grammar
 from rlm_local.limits import Limits
@@ -36,40 +34,23 @@ from rlm_local.types import (
     Role,
     Sampling,
 )
-from tools.vllm_env import TEST_MODEL, readable_weights_folder
+from tests.e2e.vllm_server import asked, launch, process_of, whole_blocks
+from tools.vllm_env import TEST_MODEL
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
 
-BLOCK_TOKENS = 128  # of vLLM's cache on CPUs
-WINDOW = 8_192
 TURN_TOKENS = 96
 ALLOWED = {TurnState.FIRST: Cell, TurnState.OPEN: (Cell, Final, FinalVar), TurnState.LAST: (Final, FinalVar)}
 LEASE = Document("lease.txt", "Rent is due on the first day of each month.\n" * 40 + "Notice is ninety days.\n")
-ON_THIS_MACHINE = ("--enforce-eager", "--dtype", "bfloat16", "--max-num-seqs", "8")
 
 
-def launch(runtime: Path, backend: Backend) -> VllmLaunch:
-    """How the test model is started; skips, saying what is missing."""
-    if not os.environ.get("RLM_LOCAL_TEST_VLLM"):
-        pytest.skip("a real vLLM takes half an hour; `make vllm-test` runs it")
-    python, weights = vllm_python(), readable_weights_folder()
-    if python is None or not weights.is_dir():
-        pytest.skip("no environment of vLLM with test weights; `make vllm-cpu-env` makes both")
-    settings = VllmSettings(python, ON_THIS_MACHINE, {"VLLM_CPU_KVCACHE_SPACE": "2"}, backend)
-    return VllmLaunch(settings, weights, TEST_MODEL, WINDOW, runtime, runtime / "vllm.log")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def vllm(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[VllmEngine]:
     runtime = tmp_path_factory.mktemp("run")
     backend = Backend(os.environ.get("RLM_LOCAL_VLLM_GRAMMAR") or DEFAULT_BACKEND)
     async with launch_vllm(launch(runtime, backend)) as engine:
         yield engine
     assert [entry.name for entry in runtime.iterdir()] == ["vllm.log"]
-
-
-def asked(text: str, **more) -> Completion:
-    return Completion((Message(Role.USER, text),), 1, **more)
 
 
 async def test_the_server_was_asked_what_it_honours(vllm: VllmEngine) -> None:
@@ -89,10 +70,6 @@ async def test_whole_blocks_of_a_prompt_are_found_again_in_its_scope_and_in_no_o
     assert again.usage.cached_tokens == whole_blocks(first.usage.prompt_tokens - 1)
     assert beside.usage.cached_tokens == whole_blocks(await head_tokens(vllm, head, first.usage.prompt_tokens))
     assert other.usage.cached_tokens == 0
-
-
-def whole_blocks(tokens: int) -> int:
-    return tokens // BLOCK_TOKENS * BLOCK_TOKENS
 
 
 async def head_tokens(vllm: VllmEngine, head: str, prompt_tokens: int) -> int:
@@ -157,19 +134,3 @@ async def test_a_run_ends_right_whoever_is_killed_in_its_middle(nsjail: None, vl
 
 def of(recorder: KeptEvents, kind: type) -> list:
     return [event for event in recorder.events if isinstance(event, kind)]
-
-
-def process_of(keeper: int, *, computing: bool) -> int:
-    """The server below the keeper, or the process that computes for it."""
-    parent_of = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                parent_of[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                continue
-    (server,) = [pid for pid, parent in parent_of.items() if parent == keeper]
-    if not computing:
-        return server
-    below = [pid for pid, parent in parent_of.items() if parent == server]
-    return next(pid for pid in below if "EngineCor" in Path(f"/proc/{pid}/comm").read_text())
