@@ -51,10 +51,14 @@ async def ended(served: Served, run: dict[str, Any]) -> dict[str, Any]:
     return run
 
 
-async def follow(served: Served, run: dict[str, Any], **headers: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events of a run to its end, each with its name."""
+async def follow(
+    served: Served, run: dict[str, Any], *, begun: asyncio.Event | None = None, **headers: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the events of a run to its end, each with its name. begun: is set once they come."""
     found, name = [], ""
     async with served.client.stream("GET", f"{RUNS}/{run['id']}/events", headers=headers) as response:
+        if begun is not None:
+            begun.set()
         async for line in response.aiter_lines():
             if line.startswith("event: "):
                 name = line.removeprefix("event: ")
@@ -69,8 +73,9 @@ async def followed_while_held(
     """Return a run whose engine is held, and who reads its events meanwhile."""
     made = await start(served)
     await until(lambda: engine.held)
-    reading = asyncio.create_task(follow(served, made))
-    await asyncio.sleep(0.05)
+    begun = asyncio.Event()
+    reading = asyncio.create_task(follow(served, made, begun=begun))
+    await begun.wait()
     return made, reading
 
 
