@@ -20,7 +20,7 @@ import pytest_asyncio
 from rlm_local.engine.vllm.attach import attach
 from rlm_local.engine.vllm.client import VllmClient
 from rlm_local.engine.vllm.launch import DEFAULT_BACKEND, VllmEngine, launch_vllm
-from tests.e2e.vllm_server import launch
+from tests.e2e.vllm_server import asked, launch, whole_blocks
 from tools.vllm_env import TEST_MODEL, router_command
 
 pytestmark = [pytest.mark.vllm, pytest.mark.asyncio(loop_scope="session")]
@@ -143,3 +143,15 @@ async def test_all_that_runs_rely_on_comes_through_the_router(fleet: Fleet) -> N
     assert "obeys grammars" in told
     assert "keeps scopes apart" in told
     assert told.endswith("scores choices")
+
+
+async def test_both_servers_are_used_and_what_a_server_has_is_found_there_again(fleet: Fleet) -> None:
+    heads = [
+        f"{ship} came at noon, and the harbour master wrote down what the {ship} had on board. " * 16
+        for ship in ("Alma", "Berta", "Clara", "Dora")
+    ]
+    firsts = await asyncio.gather(*(fleet.client.complete(asked(f"{head}Who came?", scope="a")) for head in heads))
+    assert min(fleet.chats()) > 0
+    for head, first in zip(heads, firsts, strict=True):
+        again = [await fleet.client.complete(asked(f"{head}Who came?", scope="a")) for _ in range(2)]
+        assert max(reply.usage.cached_tokens for reply in again) == whole_blocks(first.usage.prompt_tokens - 1) > 0
