@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from fastapi import Request
 
@@ -22,7 +23,7 @@ from rlm_local.server.desk import Desk, scope_of
 from rlm_local.server.files import Files
 from rlm_local.server.guard import caller_of, tenant_of
 from rlm_local.server.problem import Problem
-from rlm_local.server.quotas import Caller, Meter
+from rlm_local.server.quotas import Meter
 from rlm_local.server.wire import STILL_THERE_S, ended, unless_gone
 from rlm_local.texts import utf8_bytes
 from rlm_local.types import Answer, Document, JsonObject, Sampling
@@ -157,9 +158,7 @@ def is_alone(desk: Desk, body: ChatRequest) -> bool:
 async def engine_answer(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:
     """Return the engine's answer in its own shape, and book it."""
     passed = _engine_body(desk, body, request)
-    caller = caller_of(request)
-    meter = Meter(desk.quotas, caller, await _prompt_tokens(desk, caller, body))
-    with closing(desk.direct.ticket(tenant_of(request))) as ticket, meter:
+    with closing(desk.direct.ticket(tenant_of(request))) as ticket, Meter(desk.quotas, caller_of(request)) as meter:
         async with _TimeLimit.of(desk, body).kept():
             answer = await unless_gone(request.receive, desk.under_way(_whole(desk, ticket, passed, meter)))
         meter.total = _total_tokens(answer)
@@ -171,30 +170,17 @@ async def engine_pieces(
 ) -> AsyncIterator[bytes]:
     """Return the engine's stream, whose place and connection `opened` holds, and which is booked when that is left."""
     passed = _engine_body(desk, body, request)
-    caller = caller_of(request)
     limit = _TimeLimit.of(desk, body)
-    meter = Meter(desk.quotas, caller, await _prompt_tokens(desk, caller, body))
-    is_counted = desk.quotas is not None and caller.limits.tokens_a_day is not None
-    if is_counted:
-        passed["stream_options"] = {"include_usage": True}
     ticket = opened.enter_context(closing(desk.direct.ticket(tenant_of(request))))
     opened.enter_context(desk.streaming())
-    opened.enter_context(meter)
+    meter = opened.enter_context(Meter(desk.quotas, caller_of(request)))
+    if meter.counts:
+        passed["stream_options"] = {"include_usage": True}
     async with limit.kept():
         pieces = await unless_gone(request.receive, _opened(desk, ticket, passed, opened, meter))
     if limit.seconds is not None:
         pieces = limit.held_to(pieces)
-    return meter.passed_on(pieces, with_usage=body.with_usage) if is_counted else pieces
-
-
-async def _prompt_tokens(desk: Desk, caller: Caller, body: ChatRequest) -> int:
-    """Return about how many tokens a request's messages have; 0 for a caller whose tokens nobody counts.
-
-    What a request has cost is told at its end, which a caller who hangs up does not wait for.
-    """
-    if desk.quotas is None or caller.limits.tokens_a_day is None:
-        return 0
-    return await desk.runtime.engine.count_tokens("\n".join(one.content for one in engine_messages(body.messages)))
+    return meter.passed_on(pieces, with_usage=body.with_usage) if meter.counts else pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +230,7 @@ async def chunks_of(pieces: AsyncIterator[bytes]) -> AsyncIterator[JsonObject]:
 
 async def _whole(desk: Desk, ticket: Ticket, passed: JsonObject, meter: Meter) -> JsonObject:
     async with ticket:
-        meter.has_begun = True
+        await _begin(desk, passed, meter)
         return await desk.runtime.engine.chat(passed)
 
 
@@ -252,8 +238,20 @@ async def _opened(
     desk: Desk, ticket: Ticket, passed: JsonObject, opened: AsyncExitStack, meter: Meter
 ) -> AsyncIterator[bytes]:
     await asyncio.shield(ticket.turn)
-    meter.has_begun = True
+    await _begin(desk, passed, meter)
     return await opened.enter_async_context(desk.runtime.engine.chat_stream(passed))
+
+
+async def _begin(desk: Desk, passed: JsonObject, meter: Meter) -> None:
+    """Note what a request asks of the engine, now that its turn has come.
+
+    What it has cost is told at its end, which a caller who hangs up does not wait for.
+    """
+    prompt = 0
+    if meter.counts:
+        messages: Any = passed["messages"]
+        prompt = await desk.runtime.engine.count_tokens("\n".join(message["content"] for message in messages))
+    meter.begin(prompt)
 
 
 def _engine_body(desk: Desk, body: ChatRequest, request: Request) -> JsonObject:

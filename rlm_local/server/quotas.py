@@ -99,15 +99,22 @@ class Meter:
     pieces that were read.
     """
 
-    def __init__(self, quotas: Quotas | None, caller: Caller, prompt: int) -> None:
-        """prompt: its tokens, about."""
+    def __init__(self, quotas: Quotas | None, caller: Caller) -> None:
         self.total = 0  # as the engine tells it
-        self.has_begun = False  # the engine has the request
-        self._quotas = quotas
+        self._quotas = quotas if caller.limits.tokens_a_day is not None else None
         self._key = caller.key
-        self._prompt = prompt
+        self._prompt: int | None = None  # its tokens, about; None: the engine has not had the request
         self._seen = 0
         self._is_booked = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether this caller's tokens are booked."""
+        return self._quotas is not None
+
+    def begin(self, prompt: int) -> None:
+        """Note that the engine gets the request. prompt: its tokens, about."""
+        self._prompt = prompt
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +122,7 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self.has_begun and not isinstance(error, EngineError):
+        if not isinstance(error, EngineError):
             self._book()
 
     async def passed_on(self, pieces: AsyncIterator[bytes], *, with_usage: bool) -> AsyncGenerator[bytes, None]:
@@ -134,6 +141,6 @@ class Meter:
             yield rest
 
     def _book(self) -> None:
-        if self._quotas is not None and not self._is_booked:
+        if self._quotas is not None and self._prompt is not None and not self._is_booked:
             self._is_booked = True
             self._quotas.book(self._key, self.total or self._prompt + self._seen)

@@ -176,7 +176,8 @@ async def prompt_tokens(served: Served) -> int:
 @pytest.mark.parametrize("with_usage", [True, False])
 async def test_the_usage_of_a_stream_is_booked_and_shown_to_who_asked_for_it(tmp_path: Path, with_usage: bool) -> None:
     database = Database(tmp_path)
-    known, _ = Keys(database).add("ada", None, KeyLimits(tokens_a_day=1_000))
+    limits = KeyLimits(tokens_a_day=1_000)
+    known, _ = Keys(database).add("ada", None, limits)
     chunks = [{"choices": [{"delta": {"content": "a"}}]}, {"choices": [], "usage": {"total_tokens": 40}}]
     events = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chunks] + [b"data: [DONE]\n\n"]
 
@@ -185,8 +186,8 @@ async def test_the_usage_of_a_stream_is_booked_and_shown_to_who_asked_for_it(tmp
             yield b"".join(events)[start : start + 7]
 
     quotas = Quotas(database)
-    with Meter(quotas, Caller(known.id), 9) as meter:
-        meter.has_begun = True
+    with Meter(quotas, Caller(known.id, limits)) as meter:
+        meter.begin(9)
         told = b"".join([piece async for piece in meter.passed_on(pieces(), with_usage=with_usage)])
     assert told == b"".join(events if with_usage else [events[0], events[2]])
     assert quotas.spent(known.id) == 40
