@@ -14,7 +14,7 @@ from rlm_local.errors import EngineUnavailable
 from rlm_local.server.desk import scope_of
 from rlm_local.server.files import Files
 from rlm_local.types import JsonObject, Sampling
-from tests.server.scripted import FINAL, LEASE, LOOK, MODEL, PausedEngine, chat_body, until
+from tests.server.scripted import FINAL, LEASE, LOOK, MODEL, PausedEngine, Served, chat_body, until
 
 Serve = Callable[..., Any]
 
@@ -289,15 +289,24 @@ async def test_a_stream_of_the_engine_itself_has_the_time_that_is_given_to_what_
     await asyncio.wait_for(stopping, 10)
 
 
+async def uploaded(served: Served) -> str:
+    """Return the id of the lease as a file of the server's."""
+    form = {"files": {"file": ("lease.txt", LEASE)}, "data": {"purpose": "user_data"}}
+    return (await served.client.post("/v1/files", **form)).json()["id"]
+
+
+def over_file(file_id: str) -> dict[str, Any]:
+    """Return the fields of a chat about a file."""
+    parts = [{"type": "file", "file": {"file_id": file_id}}, {"type": "text", "text": "How long?"}]
+    return {"messages": [{"role": "user", "content": parts}]}
+
+
 async def test_files_are_read_when_the_turn_of_a_chat_has_come(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = PausedEngine([LOOK, FINAL] * 2)
     served = await serve(engine, max_runs=1, max_queue=1)
     read, documents = [], Files.documents
     monkeypatch.setattr(Files, "documents", lambda self, *asked: (read.append(asked), documents(self, *asked))[1])
-    form = {"files": {"file": ("lease.txt", LEASE)}, "data": {"purpose": "user_data"}}
-    made = (await served.client.post("/v1/files", **form)).json()
-    parts = [{"type": "file", "file": {"file_id": made["id"]}}, {"type": "text", "text": "How long?"}]
-    asked = {"messages": [{"role": "user", "content": parts}]}
+    asked = over_file(await uploaded(served))
     chats = [asyncio.create_task(served.chat(**asked)) for _ in range(2)]
     await until(lambda: engine.held and served.desk.runs.waiting)
     await served.chat(status=429, **asked)
@@ -311,14 +320,12 @@ async def test_files_are_read_when_the_turn_of_a_chat_has_come(serve: Serve, mon
 async def test_a_file_that_is_deleted_while_its_chat_waits_is_told(serve: Serve) -> None:
     engine = PausedEngine([LOOK, FINAL])
     served = await serve(engine, max_runs=1)
-    form = {"files": {"file": ("lease.txt", LEASE)}, "data": {"purpose": "user_data"}}
-    made = (await served.client.post("/v1/files", **form)).json()
+    file_id = await uploaded(served)
     first = asyncio.create_task(served.chat())
     await until(lambda: engine.held)
-    parts = [{"type": "file", "file": {"file_id": made["id"]}}, {"type": "text", "text": "How long?"}]
-    waiting = asyncio.create_task(served.chat(status=404, messages=[{"role": "user", "content": parts}]))
+    waiting = asyncio.create_task(served.chat(status=404, **over_file(file_id)))
     await until(lambda: served.desk.runs.waiting)
-    await served.client.delete(f"/v1/files/{made['id']}")
+    await served.client.delete(f"/v1/files/{file_id}")
     engine.go.set()
     await first
     assert (await waiting)["error"]["message"] == "there is no such file"
