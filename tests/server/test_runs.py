@@ -3,80 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sqlite3
-import tracemalloc
-from collections.abc import Callable
-from contextlib import AsyncExitStack, closing
-from dataclasses import asdict
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import pytest
 
-from rlm_local.cards import Card
 from rlm_local.errors import EngineUnavailable
 from rlm_local.ports import CallCancelled
-from rlm_local.server.database import Database
-from rlm_local.server.desk import Desk
-from rlm_local.server.files import Files
-from rlm_local.server.follow import PIECE_BYTES
 from rlm_local.server.quotas import KeyLimits
-from rlm_local.server.run_rows import RunState
-from rlm_local.server.runs import Runs
-from rlm_local.server.settings import Settings
-from rlm_local.testing import ScriptedEngine
 from rlm_local.types import Completion, Reply, Usage
-from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, ScriptedRuntime, Served, failing, serving, until
-
-Serve = Callable[..., Any]
-RUNS = "/v1/rlm/runs"
-BODY = {"question": "How long is the notice period?", "documents": [{"name": "lease.txt", "text": LEASE}]}
-
-
-async def start(served: Served, *, status: int = 202, **fields: Any) -> dict[str, Any]:
-    response = await served.client.post(RUNS, json=BODY | fields)
-    assert response.status_code == status, response.text
-    return response.json()
-
-
-async def look(served: Served, run: dict[str, Any]) -> dict[str, Any]:
-    return (await served.client.get(f"{RUNS}/{run['id']}")).json()
-
-
-async def ended(served: Served, run: dict[str, Any]) -> dict[str, Any]:
-    async with asyncio.timeout(120):
-        while (run := await look(served, run))["ended_at"] is None:  # noqa: ASYNC110 it is told over HTTP
-            await asyncio.sleep(0.01)
-    return run
-
-
-async def follow(
-    served: Served, run: dict[str, Any], *, begun: asyncio.Event | None = None, **headers: str
-) -> list[tuple[str, dict[str, Any]]]:
-    """Return the events of a run to its end, each with its name. begun: is set once they come."""
-    found, name = [], ""
-    async with served.client.stream("GET", f"{RUNS}/{run['id']}/events", headers=headers) as response:
-        if begun is not None:
-            begun.set()
-        async for line in response.aiter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                found.append((name, json.loads(line.removeprefix("data: "))))
-    return found
-
-
-async def followed_while_held(
-    served: Served, engine: PausedEngine
-) -> tuple[dict[str, Any], asyncio.Task[list[tuple[str, dict[str, Any]]]]]:
-    """Return a run whose engine is held, and who reads its events meanwhile."""
-    made = await start(served)
-    await until(lambda: engine.held)
-    begun = asyncio.Event()
-    reading = asyncio.create_task(follow(served, made, begun=begun))
-    await begun.wait()
-    return made, reading
+from tests.server.running import BODY, RUNS, Serve, ended, follow, look, start
+from tests.server.scripted import FINAL, LEASE, LOOK, PausedEngine, until
 
 
 async def test_a_run_goes_on_without_its_caller_and_its_answer_is_there_later(serve: Serve) -> None:
@@ -92,26 +30,6 @@ async def test_a_run_goes_on_without_its_caller_and_its_answer_is_there_later(se
     assert answer["usage"]["completion_tokens"] == 20
     assert (await served.client.get(RUNS)).json()["data"] == [run]
     assert (await served.client.get(RUNS, params={"status": "queued"})).json()["data"] == []
-
-
-async def test_events_come_from_the_beginning_then_live_and_a_reader_may_come_back(serve: Serve) -> None:
-    engine = PausedEngine([LOOK, FINAL])
-    served = await serve(engine)
-    made, early = await followed_while_held(served, engine)
-    engine.go.set()
-    told = await early
-    names = [name for name, _ in told]
-    assert [name for name in names if name != "tokens_counted"][:2] == ["run_started", "turn_started"]
-    assert names[-2:] == ["run_ended", "ended"]
-    assert [event["seq"] for _, event in told[:-1]] == list(range(len(told) - 1))
-    assert told[-1][1] == await look(served, made)
-    assert await follow(served, made) == told
-    assert await follow(served, made, **{"Last-Event-ID": "1.2"}) == told[3:]
-    for odd in ("2", "1.2.3", "9" * 40, "x"):
-        assert await follow(served, made, **{"Last-Event-ID": odd}) == told
-    # Of an attempt that was cut short nothing is gone on with.
-    again = await follow(served, made, **{"Last-Event-ID": "7.2"})
-    assert again == [("restarted", {"attempt": 1}), *told]
 
 
 async def test_a_run_is_cancelled_where_it_stands_in_the_queue_or_at_work(serve: Serve) -> None:
@@ -155,35 +73,6 @@ async def test_a_second_cancel_waits_for_the_first_and_breaks_nothing_off(serve:
     assert served.runtime.open_jails == 0
 
 
-async def test_the_end_of_a_run_that_cannot_be_kept_is_kept_by_the_next_server(
-    card: Card, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), tmp_path) as served:
-        failing(monkeypatch, "outcome = ?3")
-        run = await start(served)
-        assert (await follow(served, run))[-1][0] == "error"
-        assert (await look(served, run))["status"] == "running"
-    nothing = ScriptedEngine([], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, nothing), tmp_path) as served:
-        after = await ended(served, run)
-        assert (after["status"], after["answer"]["value"]) == ("done", "ninety days")
-
-
-async def test_a_run_that_is_cancelled_before_its_first_step_is_cancelled(card: Card, tmp_path: Path) -> None:
-    engine = PausedEngine([])
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), tmp_path) as served:
-        run = await start(served)
-        await until(lambda: engine.held)
-    with closing(Database(tmp_path / "state")) as database:
-        desk = Desk(card, Settings(max_runs=1))
-        runs = Runs(desk, database, Files(database, desk.settings))
-        desk.open(ScriptedRuntime(card, ScriptedEngine([], window_tokens=32_000)))
-        assert runs.go_on() == 1
-        assert (await runs.cancel("local", run["id"])).state is RunState.CANCELLED
-        assert desk.runs.running == 0
-
-
 async def test_no_more_runs_are_kept_than_may_be(serve: Serve) -> None:
     served = await serve([LOOK, FINAL], max_kept_runs=1)
     made = await start(served)
@@ -191,63 +80,6 @@ async def test_no_more_runs_are_kept_than_may_be(serve: Serve) -> None:
     await ended(served, made)
     await served.client.delete(f"{RUNS}/{made['id']}")
     await start(served)
-
-
-async def test_events_of_a_run_that_is_deleted_meanwhile_end_with_an_error(serve: Serve) -> None:
-    engine = PausedEngine([LOOK, FINAL])
-    served = await serve(engine)
-    made, reading = await followed_while_held(served, engine)
-    with closing(Database(served.socket.parent / "state")) as database:
-        database.write("DELETE FROM runs WHERE id = ?", made["id"])
-    engine.go.set()
-    told = await reading
-    assert told[-1][0] == "error"
-    assert told[-1][1]["error"]["code"] == "not_found"
-
-
-async def lengthen(served: Served, run: dict[str, Any], *, size: int) -> int:
-    """Make the trace of a run that has ended longer by `size` bytes, and return how many events it has."""
-    path = served.socket.parent / "state" / "runs" / f"{run['id']}.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    long = json.dumps(json.loads(lines[-1]) | {"more": "x" * 10_000}).encode() + b"\n"
-    count = size // len(long) + 1
-    path.write_bytes(b"".join(lines) + long * count)
-    return len(lines) + count
-
-
-async def test_a_long_trace_comes_whole_and_its_end_behind_it(serve: Serve) -> None:
-    served = await serve([LOOK, FINAL])
-    run = await ended(served, await start(served))
-    count = await lengthen(served, run, size=4 * PIECE_BYTES)
-    told = await follow(served, run)
-    assert [name for name, _ in told].index("ended") == len(told) - 1 == count
-
-
-async def test_readers_who_do_not_read_hold_little_of_a_long_trace(serve: Serve) -> None:
-    served = await serve([LOOK, FINAL])
-    run = await ended(served, await start(served))
-    await lengthen(served, run, size=40 * PIECE_BYTES)
-    tracemalloc.start()
-    try:
-        async with AsyncExitStack() as stack:
-            for _ in range(3):
-                await stack.enter_async_context(served.client.stream("GET", f"{RUNS}/{run['id']}/events"))
-            _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < 10 * PIECE_BYTES  # a piece and its lines for each, of which one alone would hold 40 if it held all
-
-
-async def test_a_reader_of_a_long_trace_is_told_when_it_is_deleted_before_he_was_through(serve: Serve) -> None:
-    served = await serve([LOOK, FINAL])
-    run = await ended(served, await start(served))
-    await lengthen(served, run, size=40 * PIECE_BYTES)
-    async with served.client.stream("GET", f"{RUNS}/{run['id']}/events") as response:
-        lines = response.aiter_lines()
-        assert "run_started" in [await anext(lines) for _ in range(2)][1]
-        assert (await served.client.delete(f"{RUNS}/{run['id']}")).status_code == 200
-        names = [line.removeprefix("event: ") async for line in lines if line.startswith("event: ")]
-    assert names[-1] == "error"
 
 
 async def test_a_run_that_failed_says_why(serve: Serve) -> None:
@@ -346,100 +178,3 @@ async def test_nobody_learns_of_anothers_run(serve: Serve) -> None:
         assert (other.status_code, other.content) == (404, nobodys.content)
     assert (await served.client.get(RUNS, headers=keys[1])).json()["data"] == []
     assert (await served.client.get(RUNS, params={"after": made["id"]}, headers=keys[1])).status_code == 404
-
-
-async def test_what_a_server_leaves_the_next_one_does_and_nothing_twice(card: Card, tmp_path: Path) -> None:
-    engine = PausedEngine([])
-    settings = Settings(max_runs=1)
-    async with serving(Desk(card, settings), ScriptedRuntime(card, engine), tmp_path) as served:
-        runs = [await start(served) for _ in range(3)]
-        cancelled = await start(served)
-        await served.client.post(f"{RUNS}/{cancelled['id']}/cancel")
-        await until(lambda: engine.held == 1)
-    script = ScriptedEngine([LOOK, FINAL] * 3, window_tokens=32_000)
-    async with serving(Desk(card, settings), ScriptedRuntime(card, script), tmp_path) as served:
-        for run in runs:
-            again = await ended(served, run)
-            assert (again["status"], again["answer"]["value"]) == ("done", "ninety days")
-        assert [(await look(served, run))["attempt"] for run in runs] == [2, 1, 1]
-        assert (await look(served, cancelled))["status"] == "cancelled"
-        names = [name for name, _ in await follow(served, runs[0])]
-        assert names.count("run_started") == 1
-    assert len(script.completions) == 6
-
-
-async def cut_short(card: Card, folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Have a server end while a run is in its second turn; return the run, and the ids of the events until then."""
-    engine = PausedEngine([LOOK], free=1)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, engine), folder) as served:
-        run = await start(served)
-        await until(lambda: engine.held)
-    lines = (folder / "state" / "runs" / f"{run['id']}.jsonl").read_text().splitlines()
-    assert json.loads(lines[-1])["answer"]["stop"] == "cancelled"
-    return run, [f"1.{number}" for number in range(len(lines))]
-
-
-async def test_a_run_goes_on_from_its_trace_and_what_was_paid_is_not_asked_again(card: Card, tmp_path: Path) -> None:
-    run, seen = await cut_short(card, tmp_path)
-    script = ScriptedEngine([FINAL], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
-        again = await ended(served, run)
-        assert (again["status"], again["attempt"], again["answer"]["value"]) == ("done", 2, "ninety days")
-        assert again["answer"]["usage"]["completion_tokens"] == 20  # of both turns
-        names = [name for name, _ in await follow(served, run)]
-        assert (names.count("run_started"), names.count("turn_taken")) == (1, 2)
-        # Who has read as far as the cut reads on.
-        late = [name for name, _ in await follow(served, run, **{"Last-Event-ID": seen[-1]})]
-        assert late == names[len(seen) :]
-    assert len(script.completions) == 1
-
-
-async def test_a_run_of_other_weights_begins_anew_and_says_so(card: Card, tmp_path: Path) -> None:
-    run, seen = await cut_short(card, tmp_path)
-    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
-    runtime = ScriptedRuntime(card, script, weights_sha256="1" * 64)
-    async with serving(Desk(card, Settings()), runtime, tmp_path) as served:
-        assert (await ended(served, run))["answer"]["value"] == "ninety days"
-        told = await follow(served, run, **{"Last-Event-ID": seen[-1]})
-        assert told == [("restarted", {"attempt": 2}), *await follow(served, run)]
-    assert len(script.completions) == 2
-
-
-async def test_a_run_with_a_damaged_trace_begins_anew(card: Card, tmp_path: Path) -> None:
-    run, _ = await cut_short(card, tmp_path)
-    (tmp_path / "state" / "runs" / f"{run['id']}.jsonl").write_bytes(bytes(4096))  # as after a loss of power
-    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
-        assert (await ended(served, run))["answer"]["value"] == "ninety days"
-
-
-async def test_an_answer_that_a_server_could_not_note_any_more_is_taken_from_the_trace(
-    card: Card, tmp_path: Path
-) -> None:
-    script = ScriptedEngine([LOOK, FINAL], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
-        run = await ended(served, await start(served))
-    database = Database(tmp_path / "state")
-    # As in the moment before it noted the answer, and forgot the documents.
-    body = json.dumps(BODY)
-    database.write("UPDATE runs SET state = 'running', ended = NULL, outcome = NULL, body = ?", body)
-    database.close()
-    silent = ScriptedEngine([], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, silent), tmp_path) as served:
-        again = await ended(served, run)
-    assert (again["status"], again["attempt"], again["answer"]) == ("done", 1, run["answer"])
-
-
-async def test_records_of_the_first_version_are_read(card: Card, tmp_path: Path) -> None:
-    run, seen = await cut_short(card, tmp_path)
-    path = tmp_path / "state" / "server.db"
-    with closing(sqlite3.connect(path)) as records:
-        records.executescript(
-            "DROP INDEX runs_by_request; DROP TABLE spent; PRAGMA user_version = 1;"
-            + "".join(f"ALTER TABLE runs DROP COLUMN {name};" for name in ("began", "request", "key", "digest"))
-            + "".join(f"ALTER TABLE keys DROP COLUMN {name};" for name in asdict(KeyLimits()))
-        )
-    script = ScriptedEngine([FINAL], window_tokens=32_000)
-    async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
-        assert (await ended(served, run))["answer"]["value"] == "ninety days"
-        assert len(await follow(served, run, **{"Last-Event-ID": seen[-1]})) < len(seen)
