@@ -4,6 +4,8 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
 
     system       rules of the game; the same bytes for every run, so that its KV cache is too
     user / assistant  worked turns in the order they stand: a user message, then the assistant's reply
+    program      a question about other documents and the block that answered it; as many as there are
+    similar      stands before a question that programs are like; $programs, $places
     question     the opening of a real run; $question, $documents, $characters, $names, $head,
                  $subcall_tokens, $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
@@ -43,6 +45,7 @@ from pathlib import Path
 from string import Template
 
 from rlm_local.errors import ConfigError
+from rlm_local.prompts.similar import Program
 from rlm_local.types import DEFAULT_PROTOCOL, AnswerProtocol, Message, Role
 
 _TEXT = Path(__file__).parent / "text"
@@ -69,6 +72,7 @@ _ONCE = (
     "closed",
     "subcall",
 )
+_MAYBE = ("similar",)
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -99,6 +103,8 @@ class Profile:
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
+    programs: tuple[Program, ...] = ()  # of which the likest to a question are shown
+    similar: str = ""
     sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
@@ -122,11 +128,15 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL, package
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
+    programs: list[Program] = []
     text = _worded(path.read_text(encoding="utf-8"), protocol, packages)
     for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
-        elif heading in _ONCE and heading not in once:
+        elif heading == "program":
+            asked, fence, code = body.partition("```repl\n")
+            programs.append(Program(asked.strip().removeprefix("Question: "), fence + code))
+        elif heading in (*_ONCE, *_MAYBE) and heading not in once:
             once[heading] = body
         else:
             raise ConfigError(f"{path.name}: section {heading!r} is unknown or stands twice")
@@ -138,6 +148,7 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL, package
         name=title,
         protocol=protocol,
         worked=tuple(worked),
+        programs=tuple(programs),
         max_output_chars=chars,
         imports=None,
         sha256=hashlib.sha256(text.encode()).hexdigest(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.prompts.profile import Profile
+from rlm_local.prompts.similar import fields_of, places, similar
 from rlm_local.types import Document, Message, Role
 
 HEAD_CHARS = 800  # of the first document: a line of headings and a few of a table
@@ -39,6 +40,10 @@ def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, .
         turns=situation.turns,
         head=situation.head,
     )
+    fields = fields_of(situation.head)
+    if like := similar(situation.question, profile.programs) if fields else ():
+        shown = "\n\n".join(f"Question: {one.question}\n\n{one.code}" for one in like)
+        question = Template(profile.similar).substitute(programs=shown, places=places(fields)) + "\n\n" + question
     if situation.answer_schema:
         question += "\n" + Template(profile.typed).substitute(schema=situation.answer_schema)
     return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))

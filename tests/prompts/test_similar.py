@@ -1,0 +1,108 @@
+"""A question over lines comes with the programs that answered the likest ones, and any other question with none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rlm_local.prompts import Situation, load_profile, opening_messages
+from rlm_local.prompts.similar import Program, fields_of, places, similar
+
+TABLE = "All visits, a line each.\n\n2021-03-04 | anna | flu\n2021-03-05 | omar | a cut\n2021-03-09 | chen | flu\n"
+PROGRAMS = (
+    Program("How many visits were there in May?", "count"),
+    Program("Which doctor has the most visits?", "top"),
+    Program("List all pairs of doctors who saw the same patient.", "pairs"),
+)
+
+
+def asked(question: str, head: str, profile: str = "small") -> str:
+    situation = Situation(question, ("visits.txt",), 5_000, 4_000, 12_000, 6, head)
+    return opening_messages(load_profile(profile), situation)[-1].content
+
+
+@pytest.mark.parametrize(
+    ("question", "found"),
+    [
+        ("Who repairs the roof?", []),
+        ("Which doctor has the most visits in May?", ["count", "top"]),
+        ("Were it fewer in July?", ["count"]),
+        ("List every pair of nurses", ["pairs"]),
+        ("", []),
+    ],
+)
+def test_the_likest_come_last_and_what_is_not_like_does_not_come(question: str, found: list[str]) -> None:
+    assert [one.code for one in similar(question, PROGRAMS)] == found
+
+
+@pytest.mark.parametrize(
+    ("head", "fields"),
+    [
+        (TABLE, ("2021-03-09", "chen", "flu")),
+        ("a\tb\n" * 3, ("a", "b")),
+        ("id,name,city\n1,anna,Porto\n2,ben,Lisbon\n", ("2", "ben", "Lisbon")),
+        ("Day: 4 March || User: 7\nDay: 5 March || User: 9\n", ("Day: 5 March", "User: 9")),
+        ("2021 | a\n2022 | " + "b" * 31, ("2022", "b" * 30 + "...")),
+        ("| day | who |\n| --- | --- |\n| 2021 | anna |\n", ("2021", "anna")),
+        ("", ()),
+        ("2021 | a\nThe end.\n", ()),
+        ("LEASE between A, the landlord, and B.\n\nRent is due monthly.\nNotice, if any, is ninety days.\nEnd.\n", ()),
+    ],
+)
+def test_lines_of_fields_are_known_by_their_separators(head: str, fields: tuple[str, ...]) -> None:
+    assert fields_of(head) == fields
+
+
+def test_the_model_is_told_at_which_place_a_field_of_its_lines_stands() -> None:
+    assert places(("2021-03-05", "omar")) == "row[0] is like '2021-03-05', row[1] is like 'omar'"
+    assert "row[1] is like 'chen'" in asked("In how many months was flu the most frequent kind?", TABLE)
+
+
+def test_a_question_over_lines_comes_with_programs_before_it() -> None:
+    text = asked("In how many months was flu the most frequent kind?", TABLE)
+    assert text.count("```repl") == 2
+    assert text.index("most frequent kind of message?") < text.index("Question: In how many months was flu")
+
+
+@pytest.mark.parametrize("question", ["Who has to repair the roof?", "What is the magic number of horrible-savage?"])
+def test_a_question_of_another_kind_comes_alone(question: str) -> None:
+    assert asked(question, TABLE).startswith("Question: ")
+
+
+def test_a_text_that_is_no_table_and_a_profile_without_programs_show_none() -> None:
+    question = "In how many months was flu the most frequent kind?"
+    assert asked(question, "A letter.\nDear Marie,\nit rains.\n").startswith("Question: ")
+    assert "```repl" not in asked(question, TABLE, "large")
+
+
+@pytest.mark.parametrize("at", range(11))
+def test_a_program_of_the_small_profile_runs_and_prints_what_it_is_asked(
+    at: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = load_profile("small").programs[at]
+    code = re.fullmatch(r"```repl\n(.*)\n```", program.code, re.DOTALL)
+    assert code is not None
+    rows = [
+        ("2021-04-20", "anna", "complaint"),
+        ("2021-05-03", "anna", "praise"),
+        ("2021-05-11", "yusuf", "praise"),
+        ("2021-05-11", "omar", "question"),
+    ]
+    names = {"context": "", "table": lambda text: rows, "llm_classify": lambda items, labels: list(items)}
+    exec(code[1], names)
+    printed = [
+        "2",
+        "2",
+        "[('praise', 2), ('complaint', 1)]",
+        "as often",
+        "1",
+        "1 months, first 2021-04",
+        "[('anna', 1)]",
+        "[('2021-05-11', 2), ('2021-04-20', 1)]\n[('anna', 2), ('yusuf', 1)]",
+        "before 0.0 after 0.6666666666666666",
+        "[('anna', 'omar')]",
+        "[('anna', 'omar')]",
+    ]
+    assert capsys.readouterr().out.strip() == printed[at]
+    assert len(printed) == len(load_profile("small").programs)
