@@ -8,6 +8,7 @@ from string import Template
 
 from rlm_local.controller.denial import has_looked_in_vain, is_denial
 from rlm_local.controller.finish import is_echo, is_empty, is_quoted, is_supported
+from rlm_local.controller.long_value import long_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
@@ -57,8 +58,7 @@ class Judge:
         final = final_of(turn)
         if final is None:
             self.stuck = isinstance(turn.action, Cell) and any(turn.action == earlier.action for earlier in turns[:-1])
-            has_raised = turn.result is not None and turn.result.status is CellStatus.RAISED
-            return Verdict(self._profile.repeated if self.stuck else self._profile.raised if has_raised else "")
+            return Verdict(self._profile.repeated if self.stuck else self._told_of(turn))
         if is_empty(final.value) or is_echo(final.value, self._told):
             if forced_by is not None:
                 return Verdict(value_given=True, stop=forced_by, reason=why, is_best_so_far=True)
@@ -93,6 +93,13 @@ class Judge:
                 return Verdict(self._unsupported(final.value), look_first=look_first)
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
+
+    def _told_of(self, turn: Turn) -> str:
+        """Return the note on a cell that gave no answer."""
+        if turn.result is not None and turn.result.status is CellStatus.RAISED:
+            return self._profile.raised
+        name = long_value(turn)
+        return fill(self._profile.long, name=name) if name else ""
 
     def _unsupported(self, value: JsonValue) -> str:
         """Return what is told of an answer that nothing supports."""

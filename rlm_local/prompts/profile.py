@@ -19,6 +19,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
     raised       the note when a cell ended with an error
+    long         the note when a cell printed a variable that is too long to be written again; $name
     circle       added to the note when the run goes round in a circle, once; $why
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
@@ -65,6 +66,7 @@ _ONCE = (
     "empty",
     "repeated",
     "raised",
+    "long",
     "circle",
     "typed",
     "mistyped",
@@ -96,6 +98,7 @@ class Profile:
     empty: str
     repeated: str
     raised: str
+    long: str
     circle: str
     typed: str
     mistyped: str
