@@ -1,0 +1,31 @@
+"""Whether a turn is an earlier one again."""
+
+from __future__ import annotations
+
+import ast
+
+from rlm_local.types import Action, Cell
+
+
+def is_again(action: Action, earlier: Action) -> bool:
+    """Say whether an action does only what an earlier one did.
+
+    Of two cells the layout, the comments, and imports that the later one leaves out make no difference: what was
+    imported once stays so. An import that it adds does, for it may mend what stopped the earlier one.
+    """
+    if action == earlier:
+        return True
+    if not isinstance(action, Cell) or not isinstance(earlier, Cell):
+        return False
+    mine, theirs = _parts(action.code), _parts(earlier.code)
+    return mine is not None and theirs is not None and mine[0] <= theirs[0] and mine[1] == theirs[1]
+
+
+def _parts(code: str) -> tuple[frozenset[str], list[str]] | None:
+    """Return the imports and the other statements of a cell; None when it is no Python, or too deep to tell."""
+    try:
+        body = ast.parse(code).body
+        imports = frozenset(ast.dump(one) for one in body if isinstance(one, ast.Import | ast.ImportFrom))
+        return imports, [ast.dump(one) for one in body if not isinstance(one, ast.Import | ast.ImportFrom)]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
