@@ -27,6 +27,11 @@ def is_denial(value: JsonValue) -> bool:
     return any(pattern.fullmatch(value) for pattern in (_NOT_TOLD, _NONE_FOUND))
 
 
+def is_zero(value: JsonValue) -> bool:
+    """Say whether an answer is the number 0, which is what code that finds nothing counts."""
+    return (value == 0 and not isinstance(value, bool)) if not isinstance(value, str) else value.strip(" .") == "0"
+
+
 def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
     """Say whether sub-models have read in vain: one said so, or code found nothing in what they had read.
 

@@ -9,6 +9,8 @@ from rlm_local.limits import Limits
 from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
 _HEADLINE = re.compile(r"([\d,]+ match(es)?|no (exact )?match) for ")
+_SENTENCE = re.compile(r"[.?!]\s+")
+_LABEL = re.compile(r"\A\W*answer\s*:\s*", re.IGNORECASE)
 ECHO_WORDS, _ECHO_SHARE = 8, 0.9  # fewer words than that may be anybody's
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
 
@@ -32,6 +34,21 @@ def _stands(word: str, seen: str) -> bool:
     if not word[:1].isdigit() and not word[-1:].isdigit():
         return word in seen
     return re.search(rf"(?<!\d)(?<!\d\.){re.escape(word)}(?!\d|\.\d)", seen) is not None
+
+
+def is_offered(value: JsonValue, question: str) -> bool:
+    """Say whether an answer is one of those that the question itself gives to choose from.
+
+    Nothing needs to print its words: that 8 is "more common than" 3 is not said by any document. They must stand
+    together in a sentence of the question that has an "or". What is all in capitals stands for an answer there,
+    and is none.
+    """
+    if not isinstance(value, str):
+        return False
+    given = _LABEL.sub("", value, count=1)
+    wanted = f" {' '.join(_words(given))} "
+    choices = [words for sentence in _SENTENCE.split(question) if "or" in (words := _words(sentence))]
+    return bool(wanted.strip()) and not given.isupper() and any(wanted in f" {' '.join(one)} " for one in choices)
 
 
 def is_empty(value: JsonValue) -> bool:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.controller.again import is_again
-from rlm_local.controller.denial import has_looked_in_vain, is_denial
-from rlm_local.controller.finish import is_echo, is_empty, is_quoted, is_supported
+from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero
+from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported
 from rlm_local.controller.long_value import long_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
@@ -36,8 +36,9 @@ class Judge:
     held: a value that was given too early or without support. stuck: the model repeats itself whatever is drawn.
     """
 
-    def __init__(self, profile: Profile, schema: AnswerSchema | None) -> None:
+    def __init__(self, profile: Profile, question: str, schema: AnswerSchema | None) -> None:
         self._profile = profile
+        self._question = question
         self._schema = schema
         self.held: JsonValue = None
         self.stuck = False
@@ -83,7 +84,8 @@ class Judge:
         supported = (
             not is_written_out(turn.action)
             or is_supported(final.value, "\n".join(printed))
-            or (is_denial(final.value) and has_looked_in_vain(turns))
+            or ((is_denial(final.value) or is_zero(final.value)) and has_looked_in_vain(turns))
+            or (is_offered(final.value, self._question) and any(map(_has_printed, turns)))
         )
         if not supported and not self.stuck:
             has_nothing = is_denial(final.value) or is_quoted(final.value, self._worked)
@@ -121,6 +123,10 @@ def final_of(turn: Turn) -> Final | None:
     if isinstance(turn.action, Final):
         return turn.action
     return turn.result.final if turn.result is not None else None
+
+
+def _has_printed(turn: Turn) -> bool:
+    return turn.result is not None and turn.result.status is CellStatus.OK and bool(turn.result.stdout.strip())
 
 
 def fill(template: str, **values: object) -> str:

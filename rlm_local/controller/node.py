@@ -59,7 +59,7 @@ class Node:
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
         schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
         self._breaker = Breaker()
-        self._judge = Judge(tree.profile, schema)
+        self._judge = Judge(tree.profile, request.question, schema)
         self._talk = Conversation(self._engine, tree.profile)
         self._writer = TurnWriter(
             self._engine,

@@ -33,7 +33,7 @@ def reasons(judge: Judge, *turns: Turn) -> list[str | None]:
 
 @pytest.fixture
 def judge() -> Judge:
-    return Judge(load_profile("small"), None)
+    return Judge(load_profile("small"), "Who pays the fee?", None)
 
 
 def test_that_the_documents_do_not_tell_is_supported_by_a_sub_model_that_read_in_vain(judge: Judge) -> None:
@@ -56,10 +56,10 @@ def test_without_one_it_is_sent_back_to_look_twice_and_then_unconfirmed(judge: J
 
 
 @pytest.mark.parametrize("printed", ["[]", "0 []\n", "the pairs:\nset()"])
-def test_that_there_is_none_is_supported_by_code_that_found_none_in_what_sub_models_read(
-    judge: Judge, printed: str
-) -> None:
-    assert reasons(judge, looked("ada\nben", "spam", "ham"), looked(printed), said("no pairs")) == [None, None, ""]
+def test_that_there_is_none_is_supported_by_code_that_found_none_in_what_sub_models_read(printed: str) -> None:
+    for value in ("no pairs", "0", 0):
+        seen = (looked("ada\nben", "spam", "ham"), looked(printed))
+        assert reasons(Judge(load_profile("small"), "How many?", None), *seen, said(value)) == [None, None, ""]
 
 
 @pytest.mark.parametrize(
@@ -73,6 +73,10 @@ def test_that_there_is_none_is_supported_by_code_that_found_none_in_what_sub_mod
 )
 def test_and_not_by_code_alone(judge: Judge, turns: list[Turn]) -> None:
     assert reasons(judge, *turns, said("no pairs"))[-1] is None
+
+
+def test_nor_is_a_zero(judge: Judge) -> None:
+    assert reasons(judge, looked("[]"), said(0), said(0))[-1] == "nothing that was printed says so"
 
 
 def test_a_worked_examples_answer_is_sent_back_to_look(judge: Judge) -> None:
@@ -118,3 +122,35 @@ def test_what_only_repeats_our_own_words_is_no_answer(judge: Judge, value: str, 
 def test_another_answer_is_not_supported_by_that(judge: Judge) -> None:
     turns = (looked("The fee is 30 euros.", "not in the text"), said("40 euros"), said("40 euros"))
     assert reasons(judge, *turns) == [None, None, "nothing that was printed says so"]
+
+
+CHOICE = (
+    "Is 'spam' more common than, less common than, or as common as 'ham'? "
+    "Answer in the form 'Answer: RELATION' with 'more common than', 'less common than' or 'as common as'."
+)
+
+
+@pytest.mark.parametrize("value", ["more common than", "Answer: less common than", "As common as"])
+def test_what_a_question_gives_to_choose_from_rests_on_anything_that_was_printed(value: str) -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    assert reasons(choosing, looked("[('spam', 8), ('ham', 3)]"), said(value)) == [None, ""]
+
+
+@pytest.mark.parametrize("value", ["rather common", "Answer: RELATION", "common spam filters"])
+def test_and_nothing_else_does(value: str) -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    turns = [looked("[8, 3]"), said(value), said(value)]
+    assert reasons(choosing, *turns)[-1] == "nothing that was printed says so"
+
+
+def test_a_question_without_an_or_gives_nothing_to_choose_from() -> None:
+    asking = Judge(load_profile("small"), "How much more common is spam? In March or before?", None)
+    turns = [looked("[8, 3]"), said("more common"), said("more common")]
+    assert reasons(asking, *turns)[-1] == "nothing that was printed says so"
+
+
+def test_a_choice_without_a_look_rests_on_nothing() -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    failed = Turn("...", Cell("1 / 0"), NOTHING, CellResult(CellStatus.RAISED, "", error="ZeroDivisionError"))
+    turns = [failed, said("more common than"), said("more common than")]
+    assert reasons(choosing, *turns)[-1] == "nothing that was printed says so"
