@@ -28,6 +28,9 @@ _OPTION_BY_BOUND = {
 }
 
 
+WATCHES = "  metrics only"
+
+
 @click.group()
 def keys() -> None:
     """Make, list and revoke the keys of `rlm-local serve`. A running server heeds them at once."""
@@ -39,6 +42,7 @@ def keys() -> None:
 @click.option("--max-runs", type=int, default=None, help="Runs that it may have at one time, those that wait included.")
 @click.option("--tokens-a-day", type=int, default=None, help="Prompt and completion tokens until 0:00 UTC.")
 @click.option("--max-document-bytes", type=int, default=None, help="Of each of its documents.")
+@click.option("--metrics", is_flag=True, help="It opens /metrics, which sums up all tenants, and nothing else.")
 @state_option()
 def add(
     name: str,
@@ -46,6 +50,7 @@ def add(
     max_runs: int | None,
     tokens_a_day: int | None,
     max_document_bytes: int | None,
+    metrics: bool,
     state: Path | None,
 ) -> None:
     """Make a key and print it, once: only its hash is kept.
@@ -58,15 +63,17 @@ def add(
 
     with told_in_options(_OPTION_BY_BOUND):
         limits = KeyLimits(max_runs, tokens_a_day, max_document_bytes)
+    if metrics and (tenant is not None or limits != KeyLimits()):
+        raise ConfigError("--metrics makes a key that asks nothing; it takes no tenant and no bounds")
     with closing(Database(state or home().server)) as database:
-        _, secret = Keys(database).add(name, tenant, limits)
+        _, secret = Keys(database).add(name, tenant, limits, watches=metrics)
     write_result(secret, kept="nothing keeps it; revoke it and make another")
 
 
 @keys.command("list")
 @state_option()
 def list_keys(state: Path | None) -> None:
-    """Show all keys: id, state, day, tenant, name, and the bounds that it has."""
+    """Show all keys: id, state, day, tenant, name, the bounds that it has, and whether it is for /metrics alone."""
     from rlm_local.server.keys import Keys
 
     found = recorded(state, lambda database: Keys(database).all()) or []
@@ -94,7 +101,7 @@ def revoke(key_id: str, state: Path | None) -> None:
 def _line(key: Key) -> str:
     made_on = datetime.fromtimestamp(key.created, UTC).date()
     state = "revoked" if key.revoked else "valid  "
-    return f"{key.id}  {state}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}"
+    return f"{key.id}  {state}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}{WATCHES * key.watches}"
 
 
 def _bounds(limits: KeyLimits) -> str:

@@ -23,7 +23,7 @@ from rlm_local.server.desk import DIRECT, Desk
 from rlm_local.server.docs import add_docs
 from rlm_local.server.files import Files
 from rlm_local.server.files_routes import files_routes
-from rlm_local.server.guard import FAILED, Guard, tenant_of
+from rlm_local.server.guard import FAILED, METRICS, Guard, tenant_of
 from rlm_local.server.keys import Keys
 from rlm_local.server.owner import Owner, owner_routes
 from rlm_local.server.problem import Problem, problem_body, problem_of, problem_of_body
@@ -80,7 +80,7 @@ def application(desk: Desk, keys: Keys, files: Files, runs: Runs, owner: Owner |
         }
         return Json(told)
 
-    @app.get("/metrics", summary="What was answered and what is under way, for Prometheus")
+    @app.get(METRICS, summary="What was answered and what is under way, for Prometheus")
     async def metrics() -> Response:
         text = desk.metrics.text({"run": desk.runs, "direct": desk.direct})
         return Response(text, media_type="text/plain; version=0.0.4")

@@ -46,6 +46,8 @@ CREATE TABLE spent (key TEXT NOT NULL, day INTEGER NOT NULL, tokens INTEGER NOT 
 """,
     # What ended otherwise than in an answer kept its documents.
     "UPDATE runs SET body = '' WHERE ended IS NOT NULL",
+    # A key that opens /metrics, and nothing else.
+    "ALTER TABLE keys ADD COLUMN watches INTEGER NOT NULL DEFAULT 0",
 )
 VERSION = len(_STEPS)
 RECORDS = "server.db"

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rlm_local.server.keys import Keys
+from rlm_local.server.keys import Key, Keys
 from rlm_local.server.listen import is_loopback
 from rlm_local.server.logs import log
 from rlm_local.server.owner import Owner
@@ -30,6 +30,7 @@ UPLOAD = "/v1/files"  # bounded by its own route, which counts while it writes
 
 # For who watches over the process, with no key of his own, and for a page where one is entered.
 OPEN = ("/health", "/ready", PROOF_PATH, *PAGE_FILES)
+METRICS = "/metrics"  # sums over all tenants, so it is no tenant's
 FAILED = "the server failed at this request; its log tells where"
 LOCAL = "local"  # the tenant of everybody, where no key was made
 
@@ -86,7 +87,7 @@ class Guard:
                 await Json(problem_body(told), told.status_code, told.headers)(scope, receive, sending)
 
     def _admit(self, scope: Scope) -> str:
-        """Return the caller's tenant. Raises Problem: 401, and 403 for a page of somebody else's."""
+        """Return the caller's tenant. Raises Problem: 401, 403 for a page of another, or another kind of key."""
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         kind, _, secret = headers.get(b"authorization", "").partition(" ")
         if self._owner is not None and kind.lower() == "bearer" and self._owner.is_meant(secret.strip()):
@@ -102,8 +103,18 @@ class Guard:
             raise Problem(401, said, code="invalid_api_key")
         if key is None:
             return LOCAL
+        if scope["path"] not in OPEN:
+            _check_kind(key, scope["path"])
         scope["state"]["caller"] = Caller(key.id, key.limits)
         return key.tenant
+
+
+def _check_kind(key: Key, path: str) -> None:
+    """Raise Problem (403) where a tenant's key meets what all tenants are summed up in, and for the other way round."""
+    if path == METRICS and not key.watches:
+        raise Problem(403, f"{METRICS} is for a key that was made by `rlm-local keys add NAME --metrics`")
+    if path != METRICS and key.watches:
+        raise Problem(403, f"this key opens {METRICS} and nothing else")
 
 
 def _check_page(scope: Scope, host: str, origin: str | None) -> None:

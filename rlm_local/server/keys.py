@@ -15,7 +15,7 @@ from rlm_local.server.quotas import KeyLimits
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _PREFIX = "rlm-"
-_COLUMNS = "id, name, tenant, created, revoked, max_runs, tokens_a_day, max_document_bytes"
+_COLUMNS = "id, name, tenant, created, revoked, max_runs, tokens_a_day, max_document_bytes, watches"
 UNLIMITED = KeyLimits()
 
 
@@ -29,13 +29,16 @@ class Key:
     created: int  # seconds since 1970, as everywhere here
     revoked: int | None
     limits: KeyLimits = KeyLimits()
+    watches: bool = False  # opens /metrics, which sums up all tenants, and nothing else
 
 
 class Keys:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, name: str, tenant: str | None, limits: KeyLimits = UNLIMITED) -> tuple[Key, str]:
+    def add(
+        self, name: str, tenant: str | None, limits: KeyLimits = UNLIMITED, *, watches: bool = False
+    ) -> tuple[Key, str]:
         """Make a key and return it with its secret, which nobody can tell again. tenant: by default its name."""
         tenant = name if tenant is None else tenant
         for what, value in (("name", name), ("tenant", tenant)):
@@ -45,11 +48,11 @@ class Keys:
                 )
         # 256 random bits: a plain hash of them is as hard to turn back as they are to guess.
         secret = _PREFIX + secrets.token_urlsafe(32)
-        key = Key(f"key-{secrets.token_hex(6)}", name, tenant, int(time.time()), None, limits)
+        key = Key(f"key-{secrets.token_hex(6)}", name, tenant, int(time.time()), None, limits, watches)
         self._database.write(
-            "INSERT INTO keys (id, name, tenant, hash, created, max_runs, tokens_a_day, max_document_bytes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            *(key.id, name, tenant, _hash(secret), key.created, *astuple(limits)),
+            "INSERT INTO keys (id, name, tenant, hash, created, watches, max_runs, tokens_a_day, max_document_bytes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(key.id, name, tenant, _hash(secret), key.created, watches, *astuple(limits)),
         )
         return key, secret
 
@@ -78,7 +81,7 @@ class Keys:
 
 def _key(row: sqlite3.Row) -> Key:
     limits = KeyLimits(row["max_runs"], row["tokens_a_day"], row["max_document_bytes"])
-    return Key(row["id"], row["name"], row["tenant"], row["created"], row["revoked"], limits)
+    return Key(row["id"], row["name"], row["tenant"], row["created"], row["revoked"], limits, bool(row["watches"]))
 
 
 def _hash(secret: str) -> bytes:

@@ -92,6 +92,41 @@ def test_a_key_is_shown_once_and_kept_as_a_hash(
         assert path.stat().st_mode & 0o777 == 0o600
 
 
+async def test_what_sums_up_all_tenants_opens_to_a_key_of_its_own_and_that_to_nothing_else(serve: Serve) -> None:
+    served: Served = await serve()
+    assert (await served.client.get("/metrics")).status_code == 200  # without keys there is one tenant
+    tenants, watchers = served.keys.add("ada", None)[1], served.keys.add("prometheus", None, watches=True)[1]
+    opened = {
+        (path, who): (await served.client.get(path, headers=headers)).status_code
+        for path in ("/metrics", "/v1/models", "/v1/files/file-0", "/v1/rlm/runs", "/none", "/health")
+        for who, headers in (("ada", bearer(tenants)), ("prometheus", bearer(watchers)), ("nobody", {}))
+    }
+    assert opened == {
+        **{(path, "prometheus"): 403 for path in ("/v1/models", "/v1/files/file-0", "/v1/rlm/runs", "/none")},
+        **{(path, "nobody"): 401 for path in ("/metrics", "/v1/models", "/v1/files/file-0", "/v1/rlm/runs", "/none")},
+        **{("/health", who): 200 for who in ("ada", "prometheus", "nobody")},
+        ("/v1/models", "ada"): 200,
+        ("/v1/rlm/runs", "ada"): 200,
+        ("/v1/files/file-0", "ada"): 404,
+        ("/none", "ada"): 404,
+        ("/metrics", "ada"): 403,
+        ("/metrics", "prometheus"): 200,
+    }
+    refused = await served.client.get("/metrics", headers=bearer(tenants))
+    assert "rlm-local keys add NAME --metrics" in refused.json()["error"]["message"]
+
+
+def test_such_a_key_is_made_and_told_by_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = ["--state", str(tmp_path)]
+    assert main(["keys", "add", "prometheus", "--metrics", *state]) == 0
+    capsys.readouterr()
+    assert main(["keys", "list", *state]) == 0
+    assert capsys.readouterr().out.endswith("  prometheus  prometheus  metrics only\n")
+    for more in (["--tenant", "team"], ["--max-runs", "2"], ["--tokens-a-day", "9"]):
+        assert main(["keys", "add", "eve", "--metrics", *more, *state]) == 2
+        assert "takes no tenant and no bounds" in capsys.readouterr().err
+
+
 def test_revoking_the_last_key_does_not_open_the_server(tmp_path: Path) -> None:
     keys = Keys(Database(tmp_path))
     key, secret = keys.add("ada", None)
