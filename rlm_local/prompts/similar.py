@@ -28,6 +28,9 @@ _COMMON = frozenset(  # in questions of every kind
 # What stands between fields, as the REPL's table() reads them, and how many lines must have as many of it.
 _SEPARATORS = {" || ": 2, "\t": 2, " | ": 2, "|": 2, ";": 3, ",": 3}
 _SHOWN_CHARS = 30  # of a field
+_NAMED = re.compile(r"([^\W\d_][\w ./-]{0,30}?)\s*[:=]\s+")
+_WHOLE = re.compile(r"0|[1-9]\d{0,17}")
+_DAY = re.compile(r"\d{4}-\d\d?-\d\d?|[A-Z][a-z]{2,8}\.? \d\d?,? \d{4}|\d\d?\.? [A-Z][a-z]{2,8},? \d{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,16 @@ def fields_of(head: str) -> tuple[str, ...]:
 
 
 def places(fields: Sequence[str]) -> str:
-    """Return at which place of a row each field stands, in words."""
-    return ", ".join(f"row[{at}] is like {field!r}" for at, field in enumerate(fields))
+    """Return at which place of a row each field stands and what table() makes of it, in words."""
+    return ", ".join(f"row[{at}] {_told(field)}" for at, field in enumerate(fields))
+
+
+def _told(field: str) -> str:
+    match = _NAMED.match(field)
+    name, value = (f"({match[1]}) ", field[match.end() :]) if match else ("", field)
+    if _WHOLE.fullmatch(value):
+        return f"{name}is a number like {value}"
+    return f"{name}is a day like '2021-05-03'" if _DAY.match(value) else f"{name}is like {value!r}"
 
 
 def _short(text: str) -> str:

@@ -54,8 +54,23 @@ def test_lines_of_fields_are_known_by_their_separators(head: str, fields: tuple[
     assert fields_of(head) == fields
 
 
-def test_the_model_is_told_at_which_place_a_field_of_its_lines_stands() -> None:
-    assert places(("2021-03-05", "omar")) == "row[0] is like '2021-03-05', row[1] is like 'omar'"
+@pytest.mark.parametrize(
+    ("field", "told"),
+    [
+        ("omar", "is like 'omar'"),
+        ("User: 49822", "(User) is a number like 49822"),
+        ("007", "is like '007'"),
+        ("Date: Dec 04, 2024", "(Date) is a day like '2021-05-03'"),
+        ("2021-03-05 09:12", "is a day like '2021-05-03'"),
+        ("4 March 2021", "is a day like '2021-05-03'"),
+        ("Text: In 2021 it broke.", "(Text) is like 'In 2021 it broke.'"),
+    ],
+)
+def test_the_model_is_told_what_stands_at_which_place_of_a_row(field: str, told: str) -> None:
+    assert places(("a", field)) == f"row[0] is like 'a', row[1] {told}"
+
+
+def test_of_the_lines_that_it_is_asked_about() -> None:
     assert "row[1] is like 'chen'" in asked("In how many months was flu the most frequent kind?", TABLE)
 
 
