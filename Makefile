@@ -63,7 +63,7 @@ fuzz-api: $(DEV_STAMP) test-weights .venv-schemathesis/made.stamp ## draw reques
 load: $(DEV_STAMP) test-weights ## 200 clients of 20 tenants at a real server whose engine is killed ten times
 	@$(BIN)/python -m bench load
 
-hidden: $(DEV_STAMP) ## what is another's is told, and takes as long, as what never was: two minutes
+hidden: $(DEV_STAMP) ## what is another's is told, and takes as long, as what never was: six minutes
 	@$(BIN)/python -m bench hidden
 
 killed-runs: $(DEV_STAMP) ## kill a run of 64 sub-calls at 20 points, without a model: each goes on to the same answer

@@ -281,7 +281,7 @@ def kills_command(kills: int, seed: int, out: Path | None) -> int:
 
 
 @bench.command("hidden")
-@click.option("--rounds", type=click.IntRange(min=20), default=400, help="Each has ten requests of every kind.")
+@click.option("--rounds", type=click.IntRange(min=20), default=1_200, help="Each has ten requests of every kind.")
 @click.option("--seed", type=int, default=0, help="Decides their order.")
 @click.option("--out", type=Folder(), default=None, help="Folder for result.json.")
 def hidden_command(rounds: int, seed: int, out: Path | None) -> int:
