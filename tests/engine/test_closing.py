@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from random import Random
+from typing import Any
 
 import pytest
 from llguidance import LLMatcher, LLTokenizer
@@ -201,3 +202,36 @@ def test_a_grammar_of_special_tokens_is_refused_for_closing() -> None:
     closers = Closers(lambda: BYTES)
     with pytest.raises(EngineRefused, match="close_at_limit is not served"):
         closers.closer(Constraint(Dialect.GRAMMAR, 'start: "a" <|im_end|>'))
+
+
+class Counted:
+    """A matcher that tells how many of its copies were alive at once, and at how many places it was looked at."""
+
+    alive = most = looked = 0
+
+    def __init__(self, matcher: Any) -> None:
+        self._matcher = matcher
+        Counted.alive += 1
+        Counted.most = max(Counted.most, Counted.alive)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._matcher, name)
+
+    def deep_copy(self) -> Counted:
+        return Counted(self._matcher.deep_copy())
+
+    def compute_bitmask(self) -> bytes:
+        Counted.looked += 1
+        return bytes(self._matcher.compute_bitmask())
+
+
+@pytest.mark.parametrize("cut", [b"```repl\nimport a.b as", b"```repl\nx = f'{a:", b"```repl\ntry:\n    x\nexc"])
+def test_a_search_keeps_matchers_of_the_places_it_stood_at_and_not_of_all_that_it_saw(cut: bytes) -> None:
+    """A matcher of Python is 110 KiB, and a search sees thousands of places."""
+    Counted.alive = Counted.most = Counted.looked = 0
+    assert shortest_ending(Counted(after(PYTHON, cut))) is not None
+    assert 0 < Counted.most <= Counted.looked + 2  # the one that ends it, and one that is being tried
+    assert Counted.alive == 0

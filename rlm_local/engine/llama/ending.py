@@ -7,8 +7,7 @@ that a mask allows leads to some end, so what has to be found is a short one.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from rlm_local.grammar.distinct import DistinctNames
@@ -45,6 +44,7 @@ _FORCED_COST = 0.1  # of each byte that the grammar leaves no choice about
 _FEW = 24  # where so few bytes are allowed, as inside of a keyword, each of them is tried
 _FEW_LETTERS = 12  # and so few letters begin words of the grammar, not names
 _IN_PLACE = frozenset(b"x.%i")  # begins what may go on at once: a name, an attribute, an operator, `in`
+_MASKS = 2_000  # kept with what may be tried there; turns have some hundreds, and callers' own grammars any number
 _NEVER = frozenset(b"\\#")  # begins what ends nothing, unless nothing else is allowed
 
 
@@ -63,15 +63,33 @@ def shortest_ending(matcher: Any, names: DistinctNames | None = None) -> bytes |
     return _by_bytes(matcher, names, counting=True) if found is None else found
 
 
-@dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a search stands, and how it got there."""
+    """Where a search stands, and how it got there.
 
-    text: bytes
-    matcher: Any
-    words: bytes = b""  # what the grammar forced, because a place after `and` and one after `else` look alike
-    before: bytes = b""  # the mask of the place before
-    run: int = 0  # how often the mask was the same in a row
+    Its matcher is made when it is first asked for, of the one of the place before: a search passes by most places, and
+    a matcher for each of them took tens of megabytes.
+    """
+
+    __slots__ = ("_by", "_from", "_own", "before", "run", "text", "words")
+
+    def __init__(
+        self, text: bytes, source: Any, by: bytes = b"", *, words: bytes = b"", before: bytes = b"", run: int = 0
+    ) -> None:
+        self.text = text
+        self.words = words  # what the grammar forced, because a place after `and` and one after `else` look alike
+        self.before = before  # the mask of the place before
+        self.run = run  # how often the mask was the same in a row
+        self._from = source
+        self._by = by  # the bytes that lead here from there
+        self._own: Any = None
+
+    @property
+    def matcher(self) -> Any:
+        """A matcher that stands here; others are made of it, and it never moves on."""
+        if self._own is None:
+            self._own, self._from = self._from.deep_copy(), None
+            self._own.consume_tokens(list(self._by))
+        return self._own
 
     def step(self, step: bytes, mask: bytes, run: int) -> _Place | None:
         """Return where these bytes lead, with what is forced after them; None where the grammar has none of it."""
@@ -83,7 +101,8 @@ class _Place:
             after.consume_tokens(list(forced))
         if after.is_error():
             return None
-        return _Place(self.text + step + forced, after, self.words + forced, mask, run)
+        by = step + forced
+        return _Place(self.text + by, self.matcher, by, words=self.words + forced, before=mask, run=run)
 
     def mask(self) -> bytes:
         return bytes(self.matcher.compute_bitmask()[:32])
@@ -146,7 +165,7 @@ def _by_phrases(matcher: Any, names: DistinctNames | None) -> bytes | None:
     return None
 
 
-@cache
+@lru_cache(maxsize=_MASKS)
 def _phrases(mask: bytes, *, is_line: bool, is_start: bool) -> tuple[tuple[bytes, float], ...]:
     """Return the phrases that may begin where these bytes are allowed, with their costs."""
     allowed = {byte for byte in range(256) if mask[byte // 8] >> (byte % 8) & 1}
@@ -191,7 +210,7 @@ def _column(text: bytes) -> int:
     return -1 if line.strip(b" ") or b"\n" not in text else len(line)
 
 
-@cache
+@lru_cache(maxsize=_MASKS)
 def _steps(mask: bytes) -> tuple[tuple[bytes, float], ...]:
     """Return the texts that are tried where these bytes are allowed, with their costs."""
     allowed = {byte for byte in range(256) if mask[byte // 8] >> (byte % 8) & 1}
