@@ -142,7 +142,7 @@ async def test_records_of_the_first_version_are_read(card: Card, tmp_path: Path)
         records.executescript(
             "DROP INDEX runs_by_request; DROP TABLE spent; PRAGMA user_version = 1;"
             + "".join(f"ALTER TABLE runs DROP COLUMN {name};" for name in ("began", "request", "key", "digest"))
-            + "".join(f"ALTER TABLE keys DROP COLUMN {name};" for name in asdict(KeyLimits()))
+            + "".join(f"ALTER TABLE keys DROP COLUMN {name};" for name in (*asdict(KeyLimits()), "watches"))
         )
     script = ScriptedEngine([FINAL], window_tokens=32_000)
     async with serving(Desk(card, Settings()), ScriptedRuntime(card, script), tmp_path) as served:
