@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+from functools import lru_cache
 
+from rlm_local.grammar import parsed
 from rlm_local.types import Action, Cell
+
+_KEPT = 64  # cells; each new one is compared with all before it, and half a millisecond to read
 
 
 def is_again(action: Action, earlier: Action) -> bool:
@@ -21,11 +25,15 @@ def is_again(action: Action, earlier: Action) -> bool:
     return mine is not None and theirs is not None and mine[0] <= theirs[0] and mine[1] == theirs[1]
 
 
-def _parts(code: str) -> tuple[frozenset[str], list[str]] | None:
+@lru_cache(maxsize=_KEPT)
+def _parts(code: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
     """Return the imports and the other statements of a cell; None when it is no Python, or too deep to tell."""
+    tree = parsed(code)
+    if tree is None:
+        return None
+    imports = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    rest = [one for one in tree.body if not isinstance(one, ast.Import | ast.ImportFrom)]
     try:
-        body = ast.parse(code).body
-        imports = frozenset(ast.dump(one) for one in body if isinstance(one, ast.Import | ast.ImportFrom))
-        return imports, [ast.dump(one) for one in body if not isinstance(one, ast.Import | ast.ImportFrom)]
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return frozenset(map(ast.dump, imports)), tuple(map(ast.dump, rest))
+    except RecursionError:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from rlm_local.grammar import parsed
 from rlm_local.types import Cell, CellStatus, Turn
 
 LONG_CHARS = 600  # an answer of 256 tokens has about 900, fewer where they are numbers
@@ -25,11 +26,8 @@ def long_value(turn: Turn) -> str:
 
 def _printed_name(code: str) -> str:
     """Return the name that the last statement prints, where it is `print(name)`."""
-    try:
-        body = ast.parse(code).body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    match body[-1:]:
+    tree = parsed(code)
+    match tree.body[-1:] if tree else []:
         case [ast.Expr(value=ast.Call(func=ast.Name(id="print"), args=[ast.Name(id=name)], keywords=[]))]:
             return name
         case _:

@@ -12,6 +12,7 @@ import ast
 from collections.abc import Iterable, Iterator, Sequence
 
 from rlm_local.documents.corpus import locate
+from rlm_local.grammar import parsed
 from rlm_local.types import Corpus, DocumentCoverage, Span, Stretch, Text
 
 ANCHOR_CHARS = 24  # shorter pieces stand in many places by chance
@@ -56,9 +57,8 @@ def searched_documents(codes: Iterable[str], count: int) -> set[int]:
     """Return the indices of the documents that code could look through: those it names, or all."""
     found: set[int] = set()
     for code in codes:
-        try:
-            tree = ast.parse(code)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parsed(code)
+        if tree is None:
             continue  # it never ran
         picked: dict[int, int] = {}  # by the identity of the name in documents[3]
         for node in ast.walk(tree):

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 
+from rlm_local.grammar.parsed import parsed
 from rlm_local.types import (
     DEFAULT_PROTOCOL,
     Action,
@@ -78,10 +79,9 @@ def is_written_out(action: Action) -> bool:
     code = action.code
     if len(code) > MAX_LITERAL_CHARS or not _ANSWERING.match(code) or _F_STRING.search(code):
         return False
+    tree = parsed(code)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return all(_is_literal_answer(statement) for statement in ast.parse(code).body)
+        return tree is not None and all(map(_is_literal_answer, tree.body))
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return False
 
