@@ -28,9 +28,6 @@ _OPTION_BY_BOUND = {
 }
 
 
-WATCHES = "  metrics only"
-
-
 @click.group()
 def keys() -> None:
     """Make, list and revoke the keys of `rlm-local serve`. A running server heeds them at once."""
@@ -101,7 +98,8 @@ def revoke(key_id: str, state: Path | None) -> None:
 def _line(key: Key) -> str:
     made_on = datetime.fromtimestamp(key.created, UTC).date()
     state = "revoked" if key.revoked else "valid  "
-    return f"{key.id}  {state}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}{WATCHES * key.watches}"
+    watches = "  metrics only" if key.watches else ""
+    return f"{key.id}  {state}  {made_on}  {key.tenant}  {key.name}{_bounds(key.limits)}{watches}"
 
 
 def _bounds(limits: KeyLimits) -> str:

@@ -45,10 +45,10 @@ def is_offered(value: JsonValue, question: str) -> bool:
     """
     if not isinstance(value, str):
         return False
-    given = _LABEL.sub("", value, count=1)
-    wanted = f" {' '.join(_words(given))} "
-    choices = [words for sentence in _SENTENCE.split(question) if "or" in (words := _words(sentence))]
-    return bool(wanted.strip()) and not given.isupper() and any(wanted in f" {' '.join(one)} " for one in choices)
+    given = _LABEL.sub("", value)
+    words = _words(given)
+    choices = [choice for sentence in _SENTENCE.split(question) if "or" in (choice := _words(sentence))]
+    return bool(words) and not given.isupper() and any(_stand_together(words, choice) for choice in choices)
 
 
 def is_empty(value: JsonValue) -> bool:
@@ -70,7 +70,11 @@ def is_echo(value: JsonValue, told: str) -> bool:
 def is_quoted(value: JsonValue, told: str) -> bool:
     """Say whether an answer stands word by word in what was told."""
     words = _words(value)
-    return len(words) >= ECHO_WORDS and f" {' '.join(words)} " in f" {' '.join(_words(told))} "
+    return len(words) >= ECHO_WORDS and _stand_together(words, _words(told))
+
+
+def _stand_together(words: list[str], text: list[str]) -> bool:
+    return f" {' '.join(words)} " in f" {' '.join(text)} "
 
 
 def _words(value: JsonValue) -> list[str]:
