@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 from functools import lru_cache
+from hashlib import blake2b
 
 from rlm_local.grammar import parsed
 from rlm_local.types import Action, Cell
 
-_KEPT = 64  # cells; each new one is compared with all before it, and half a millisecond to read
+# Each new cell is compared with all before it, and one costs half a millisecond to read: with fewer kept than a run has
+# turns, every turn would read all of them again.
+_KEPT = 2_000
 
 
 def is_again(action: Action, earlier: Action) -> bool:
@@ -26,14 +29,14 @@ def is_again(action: Action, earlier: Action) -> bool:
 
 
 @lru_cache(maxsize=_KEPT)
-def _parts(code: str) -> tuple[frozenset[str], tuple[str, ...]] | None:
-    """Return the imports and the other statements of a cell; None when it is no Python, or too deep to tell."""
+def _parts(code: str) -> tuple[frozenset[str], bytes] | None:
+    """Return a cell's imports and a digest of what else it does; None when it is no Python, or too deep to tell."""
     tree = parsed(code)
     if tree is None:
         return None
     imports = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
-    rest = [one for one in tree.body if not isinstance(one, ast.Import | ast.ImportFrom)]
+    tree.body = [one for one in tree.body if not isinstance(one, ast.Import | ast.ImportFrom)]
     try:
-        return frozenset(map(ast.dump, imports)), tuple(map(ast.dump, rest))
+        return frozenset(map(ast.dump, imports)), blake2b(ast.dump(tree).encode(errors="surrogatepass")).digest()
     except RecursionError:
         return None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from rlm_local.controller import again
 from rlm_local.controller.again import is_again
+from rlm_local.grammar import parsed
 from rlm_local.types import Cell, Final
 
 FIRST = "from collections import Counter\n\ncounts = Counter(kinds)\nprint(counts)"
@@ -44,3 +46,11 @@ def test_what_is_no_python_is_compared_as_it_stands() -> None:
 def test_answers_are_compared_as_they_are() -> None:
     assert is_again(Final("a"), Final("a"))
     assert not is_again(Final("a"), Final("b"))
+
+
+def test_a_long_run_reads_each_cell_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(again, "parsed", lambda code: read.append(code) or parsed(code))
+    cells = [Cell(f"once_{number} = {number}") for number in range(500)]
+    assert not any(is_again(cell, earlier) for at, cell in enumerate(cells) for earlier in cells[:at])
+    assert sorted(read) == sorted(cell.code for cell in cells)
