@@ -97,7 +97,7 @@ _ONLY_OWN = {
 @click.option("--trace-dir", type=click.Path(path_type=Path), default=None, help="Where the run's trace is kept.")
 @click.option("-q", "--quiet", is_flag=True, help="Show nothing of the run, only the answer.")
 @click.option("--own-engine", is_flag=True, help="Start an engine also where a server runs that could answer.")
-@state_option("The folder of that server.")
+@state_option("Ask the server of this folder, which must run.")
 def ask(
     question: str,
     paths: tuple[str, ...],
@@ -176,7 +176,13 @@ def ask(
     )
     if not own_engine:
         code = ask_server(
-            request, plan.card.name, state or where.server, only_own=_only_own(), as_json=as_json, quiet=quiet
+            request,
+            plan.card.name,
+            state or where.server,
+            must_run=state is not None,
+            only_own=_only_own(),
+            as_json=as_json,
+            quiet=quiet,
         )
         if code is not None:
             return code

@@ -11,7 +11,7 @@ from typing import Any
 from rlm_local import __version__
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.running import tell_answer
-from rlm_local.cli.served import Served, ServerRefused, reached
+from rlm_local.cli.served import NoServer, Served, ServerRefused, reached
 from rlm_local.cli.streams import Patient
 from rlm_local.cli.view import open_view
 from rlm_local.errors import RlmError
@@ -26,16 +26,24 @@ _LONGEST_NAME = 200  # of a document, in characters
 
 
 def ask_server(
-    request: Request, model: str, folder: Path, *, only_own: tuple[str, ...], as_json: bool, quiet: bool
+    request: Request,
+    model: str,
+    folder: Path,
+    *,
+    must_run: bool,
+    only_own: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
 ) -> int | None:
     """Have the server of this folder answer, and return the exit code; None when none is there that can.
 
     model: the card's name. only_own: options given that a server does not take.
-    Whether it was asked, or why not, is one line on standard error; nothing is said where no server runs.
+    Whether it was asked, or why not, is one line on standard error; nothing is said where no server runs, but that
+    raises NoServer where one must.
     """
     notes = Patient(sys.stderr)
     try:
-        found = asyncio.run(_answer(request, model, folder, only_own=only_own, quiet=quiet))
+        found = asyncio.run(_answer(request, model, folder, must_run=must_run, only_own=only_own, quiet=quiet))
     except Ended as ended:
         notes.write(f"{ENDINGS[ended.signal]}\n")
         return ended.exit_code
@@ -46,7 +54,7 @@ def ask_server(
 
 
 async def _answer(
-    request: Request, model: str, folder: Path, *, only_own: tuple[str, ...], quiet: bool
+    request: Request, model: str, folder: Path, *, must_run: bool, only_own: tuple[str, ...], quiet: bool
 ) -> tuple[Answer, str] | None:
     notes = Patient(sys.stderr)
 
@@ -57,6 +65,8 @@ async def _answer(
     with ended_by_signals():
         async with reached(folder) as server:
             if server is None:
+                if must_run:
+                    raise NoServer(folder, "leave --state out, and an engine is started for the question")
                 return None
             try:
                 run = await _started(server, request, model, only_own)

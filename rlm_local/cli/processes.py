@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from rlm_local.cli.records import recorded, state_option
-from rlm_local.cli.served import Served, reached
+from rlm_local.cli.served import NoServer, Served, reached
 from rlm_local.cli.streams import write_lines
 from rlm_local.config import home
-from rlm_local.errors import ConfigError, RlmError
+from rlm_local.errors import ConfigError
 from rlm_local.server.presence import read_presence
 from rlm_local.trace import visible
 
@@ -99,15 +99,12 @@ async def _pair(server: Served, work: Callable[[Served], Any]) -> tuple[Served, 
 
 
 def _with_server(folder: Path, work: Callable[[Served], Any]) -> Any:
-    """Return what `work` returns of the running server. Raises RlmError when none runs."""
+    """Return what `work` returns of the running server. Raises NoServer."""
 
     async def found() -> Any:
         async with reached(folder) as server:
             if server is None:
-                raise RlmError(
-                    f"no server runs that keeps its records in {folder}",
-                    hint="start one with `rlm-local serve`, or name its folder with --state",
-                )
+                raise NoServer(folder, "start one with `rlm-local serve`, or name its folder with --state")
             return await work(server)
 
     return asyncio.run(found())

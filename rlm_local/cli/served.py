@@ -26,6 +26,13 @@ class ServerRefused(RlmError):
     """The server answered that it will not do this."""
 
 
+class NoServer(RlmError):
+    """No server runs there."""
+
+    def __init__(self, folder: Path, hint: str) -> None:
+        super().__init__(f"no server runs that keeps its records in {folder}", hint=hint)
+
+
 class Served:
     """A running server that has proved to be the one of its folder."""
 

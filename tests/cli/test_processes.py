@@ -131,6 +131,16 @@ def test_where_the_server_shall_not_answer_or_cannot_an_engine_is_started_and_th
     assert running.served.runtime.asked == []
 
 
+def test_a_server_that_is_named_and_does_not_run_is_told_and_no_engine_started(
+    toy_home: Path, lease: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ask(lease, tmp_path / "typo") == 1
+    said = capsys.readouterr().err
+    assert f"error: no server runs that keeps its records in {tmp_path / 'typo'}\n" in said
+    assert said.endswith("hint: leave --state out, and an engine is started for the question\n")
+    assert not (tmp_path / "typo").exists()
+
+
 def test_ps_shows_server_and_runs_and_stop_ends_a_run_of_any_tenant_and_then_the_server(
     start: Serving, capsys: pytest.CaptureFixture[str]
 ) -> None:
