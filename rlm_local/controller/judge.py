@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
-from rlm_local.controller.again import is_again
+from rlm_local.controller.again import has_run
 from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero
 from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported
 from rlm_local.controller.long_value import long_value
@@ -59,7 +59,7 @@ class Judge:
         turn = turns[-1]
         final = final_of(turn)
         if final is None:
-            self.stuck = isinstance(turn.action, Cell) and any(is_again(turn.action, one.action) for one in turns[:-1])
+            self.stuck = isinstance(turn.action, Cell) and has_run(turn.action, turns[:-1])
             return Verdict(self._profile.repeated if self.stuck else self._told_of(turn))
         if is_empty(final.value) or is_echo(final.value, self._told):
             if forced_by is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rlm_local.controller.again import is_again
+from rlm_local.controller.again import has_run
 from rlm_local.controller.breaker import Breaker
 from rlm_local.controller.children import Children, may_recurse
 from rlm_local.controller.conversation import Conversation, situate
@@ -155,7 +155,7 @@ class Node:
 
     def _has_run(self, action: Action) -> bool:
         # An answer that was held back may well be the right one.
-        return any(is_again(action, turn.action) and not final_of(turn) for turn in self._turns)
+        return has_run(action, [turn for turn in self._turns if not final_of(turn)])
 
     async def _act(self, reply: Reply) -> Turn:
         action = decode_turn(reply.text, reply.stop, self._profile.protocol)

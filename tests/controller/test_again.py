@@ -5,11 +5,23 @@ from __future__ import annotations
 import pytest
 
 from rlm_local.controller import again
-from rlm_local.controller.again import is_again
+from rlm_local.controller.again import has_run
 from rlm_local.grammar import parsed
-from rlm_local.types import Cell, Final
+from rlm_local.types import Cell, CellResult, CellStatus, Final, Turn, Usage
 
 FIRST = "from collections import Counter\n\ncounts = Counter(kinds)\nprint(counts)"
+
+
+def ran(code: str) -> Turn:
+    return Turn(code, Cell(code), Usage(), CellResult(CellStatus.OK, "1\n"))
+
+
+def stopped(code: str) -> Turn:
+    return Turn(code, Cell(code), Usage(), CellResult(CellStatus.RAISED, "", error="NameError"))
+
+
+def said(value: str) -> Turn:
+    return Turn(value, Final(value), Usage())
 
 
 @pytest.mark.parametrize(
@@ -21,7 +33,7 @@ FIRST = "from collections import Counter\n\ncounts = Counter(kinds)\nprint(count
     ],
 )
 def test_layout_comments_and_imports_left_out_make_no_other_cell(code: str) -> None:
-    assert is_again(Cell(code), Cell(FIRST))
+    assert has_run(Cell(code), [ran(FIRST)])
 
 
 @pytest.mark.parametrize(
@@ -34,23 +46,37 @@ def test_layout_comments_and_imports_left_out_make_no_other_cell(code: str) -> N
     ],
 )
 def test_whatever_else_differs_does(code: str) -> None:
-    assert not is_again(Cell(code), Cell(FIRST))
-    assert not is_again(Final("a"), Cell(FIRST))
+    assert not has_run(Cell(code), [ran(FIRST)])
+    assert not has_run(Final("a"), [ran(FIRST)])
 
 
 def test_what_is_no_python_is_compared_as_it_stands() -> None:
-    assert is_again(Cell("print("), Cell("print("))
-    assert not is_again(Cell("print( "), Cell("print("))
+    assert has_run(Cell("print("), [stopped("print(")])
+    assert not has_run(Cell("print( "), [stopped("print(")])
 
 
 def test_answers_are_compared_as_they_are() -> None:
-    assert is_again(Final("a"), Final("a"))
-    assert not is_again(Final("a"), Final("b"))
+    assert has_run(Final("a"), [said("a")])
+    assert not has_run(Final("a"), [said("b")])
+
+
+def test_without_an_import_that_it_has_stopped_at_a_cell_may_come_further() -> None:
+    code = "import pandas\nprint(len(rows))"
+    assert not has_run(Cell("print(len(rows))"), [stopped(code)])
+    assert has_run(Cell("print(len(rows))"), [ran(code)])
+    assert has_run(Cell(code), [stopped(code)])
+
+
+def test_a_cell_that_stopped_may_come_further_when_another_has_run_since() -> None:
+    assert not has_run(Cell("print(rows)"), [stopped("print(rows)"), ran("rows = 1")])
+    assert has_run(Cell("print(rows)"), [stopped("print(rows)"), stopped("rows = nothing")])
+    assert has_run(Cell("print(rows)"), [ran("print(rows)"), ran("rows = 1")])
 
 
 def test_a_long_run_reads_each_cell_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
     monkeypatch.setattr(again, "parsed", lambda code: read.append(code) or parsed(code))
-    cells = [Cell(f"once_{number} = {number}") for number in range(500)]
-    assert not any(is_again(cell, earlier) for at, cell in enumerate(cells) for earlier in cells[:at])
-    assert sorted(read) == sorted(cell.code for cell in cells)
+    codes = [f"once_{number} = {number}" for number in range(500)]
+    turns = [ran(code) for code in codes]
+    assert not any(has_run(Cell(code), turns[:at]) for at, code in enumerate(codes))
+    assert sorted(read) == sorted(codes)
