@@ -77,7 +77,8 @@ class Guard:
             await send(message)
 
         try:
-            scope.setdefault("state", {})["tenant"] = self._admit(scope)
+            state = scope.setdefault("state", {})  # before _admit, which writes there too
+            state["tenant"] = self._admit(scope)
             await self._app(scope, body.receive, sending)
         except Exception as error:  # the last who can word it; a traceback could hold a document
             told = error if isinstance(error, HTTPException) else HTTPException(500, FAILED)
@@ -110,7 +111,13 @@ class Guard:
 
 
 def _check_kind(key: Key, path: str) -> None:
-    """Raise Problem (403) where a tenant's key meets what all tenants are summed up in, and for the other way round."""
+    """Raise Problem: 403 where a tenant's key meets what all tenants are summed up in, or the other way round.
+
+    404 for a path with a control character: a route also takes its path with a newline behind it, and no name here
+    would be the same.
+    """
+    if any(character < " " or character == "\x7f" for character in path):
+        raise Problem(404, f"there is no path {path[:200]!r}")
     if path == METRICS and not key.watches:
         raise Problem(403, f"{METRICS} is for a key that was made by `rlm-local keys add NAME --metrics`")
     if path != METRICS and key.watches:

@@ -98,7 +98,7 @@ async def test_what_sums_up_all_tenants_opens_to_a_key_of_its_own_and_that_to_no
     tenants, watchers = served.keys.add("ada", None)[1], served.keys.add("prometheus", None, watches=True)[1]
     opened = {
         (path, who): (await served.client.get(path, headers=headers)).status_code
-        for path in ("/metrics", "/v1/models", "/v1/files/file-0", "/v1/rlm/runs", "/none", "/health")
+        for path in ("/metrics", "/metrics%0A", "/v1/models", "/v1/files/file-0", "/v1/rlm/runs", "/none", "/health")
         for who, headers in (("ada", bearer(tenants)), ("prometheus", bearer(watchers)), ("nobody", {}))
     }
     assert opened == {
@@ -110,6 +110,7 @@ async def test_what_sums_up_all_tenants_opens_to_a_key_of_its_own_and_that_to_no
         ("/v1/files/file-0", "ada"): 404,
         ("/none", "ada"): 404,
         ("/metrics", "ada"): 403,
+        **{("/metrics%0A", who): code for who, code in (("ada", 404), ("prometheus", 404), ("nobody", 401))},
         ("/metrics", "prometheus"): 200,
     }
     refused = await served.client.get("/metrics", headers=bearer(tenants))
