@@ -75,11 +75,11 @@ def searched_documents(codes: Iterable[str], count: int) -> set[int]:
 
 
 def _constant(index: ast.expr) -> int | None:
-    if isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.USub):
-        inner = _constant(index.operand)
-        return None if inner is None else -inner
+    sign = 1
+    while isinstance(index, ast.UnaryOp) and isinstance(index.op, ast.USub):  # Python takes more than we can recurse
+        sign, index = -sign, index.operand
     value = index.value if isinstance(index, ast.Constant) else None
-    return value if isinstance(value, int) else None
+    return sign * value if isinstance(value, int) else None
 
 
 class _Places:

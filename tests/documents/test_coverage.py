@@ -91,6 +91,11 @@ def test_code_has_searched_the_documents_that_it_names_or_all(code: str, indices
     assert searched_documents([code], 3) == indices
 
 
+@pytest.mark.parametrize("count", [1, 2, 1_501])
+def test_code_that_python_runs_is_read_however_deep(count: int) -> None:
+    assert searched_documents([f"documents[{'-' * count}2]"], 3) == {1 if count % 2 else 2}
+
+
 def test_what_code_searched_and_no_model_read_is_told_apart() -> None:
     lease, letter = cover(codes=["documents[0].text.count('fee')"], shown=[LEASE[:200]])
     assert lease.searched == (Stretch(200, len(LEASE)),)
