@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
 
 from rlm_local.grammar import parsed
-from rlm_local.types import Cell, CellStatus, Turn
+from rlm_local.types import Cell, CellResult, CellStatus, Turn
 
 LONG_CHARS = 600  # an answer of 256 tokens has about 900, fewer where they are numbers
+_MOST_BYTES = 4  # of a character, in UTF-8
+_BEGINNING = re.compile(r"\w*[(\[{]")  # of a list's, tuple's, set's, dict's or Counter's text
 
 
 def long_value(turn: Turn) -> str:
@@ -18,10 +21,19 @@ def long_value(turn: Turn) -> str:
     result = turn.result
     if not isinstance(turn.action, Cell) or result is None or result.status is not CellStatus.OK:
         return ""
-    last_line = (result.stdout_tail or result.stdout).rstrip("\n").rpartition("\n")[2]
-    is_long = bool(result.truncated_bytes) or len(last_line) > LONG_CHARS
-    name = _printed_name(turn.action.code)
-    return name if name and is_long and last_line.endswith(("]", "}", ")")) else ""
+    line, chars = _last_line(result)
+    is_value = _BEGINNING.match(line) and line.endswith(("]", "}", ")"))
+    return _printed_name(turn.action.code) if is_value and chars > LONG_CHARS else ""
+
+
+def _last_line(result: CellResult) -> tuple[str, int]:
+    """Return the last line that was printed, as far as it is known, and how long it is, if not longer."""
+    tail = (result.stdout_tail or result.stdout).rstrip("\n")
+    before, _, line = tail.rpartition("\n")
+    if before or not result.truncated_bytes:
+        return line, len(line)
+    beginning = result.stdout.rpartition("\n")[2]
+    return beginning + line, len(beginning) + result.truncated_bytes // _MOST_BYTES + len(line)
 
 
 def _printed_name(code: str) -> str:

@@ -26,6 +26,8 @@ def turn(code: str, printed: str, **result: object) -> Turn:
         ("print(pairs, 1)", PAIRS, ""),
         ("print(pairs)\ndone = True", PAIRS, ""),
         ("print(", PAIRS, ""),
+        ("print(answer)", "It is due on the third day, as the parties agreed. " * 20 + "(see clause 4)", ""),
+        ("print(counts)", f"Counter({PAIRS})", "counts"),
     ],
 )
 def test_a_long_list_that_was_printed_last_is_known_by_its_name(code: str, printed: str, name: str) -> None:
@@ -35,6 +37,10 @@ def test_a_long_list_that_was_printed_last_is_known_by_its_name(code: str, print
 
 def test_what_was_cut_is_long_whatever_is_left_of_it() -> None:
     assert long_value(turn("print(pairs)", "[(1, 2), ", stdout_tail=" (8, 9)]\n", truncated_bytes=90_000)) == "pairs"
+
+
+def test_a_short_value_behind_much_else_is_short() -> None:
+    assert long_value(turn("print(hits)", "line\n" * 9, stdout_tail="line\n[3, 4]\n", truncated_bytes=90_000)) == ""
 
 
 async def test_the_model_is_told_how_to_answer_with_it() -> None:
