@@ -10,6 +10,9 @@ from rlm_local.types import CellResult, JsonValue, StopReason, Turn
 
 _HEADLINE = re.compile(r"([\d,]+ match(es)?|no (exact )?match) for ")
 _SENTENCE = re.compile(r"[.?!]\s+")
+_CUT = re.compile(r"[,;:]|\bor\b", re.IGNORECASE)  # between what is to choose from
+_ARTICLES = ("a", "an", "the")
+_NUMBER = re.compile(r"(?<!\w)\w*\d[\w.,-]*\w|\d")
 _LABEL = re.compile(r"\A\W*answer\s*:\s*", re.IGNORECASE)
 ECHO_WORDS, _ECHO_SHARE = 8, 0.9  # fewer words than that may be anybody's
 BEST_EFFORT_CHARS = 2_000  # of printed text that stands in for an answer when there is none
@@ -40,15 +43,41 @@ def is_offered(value: JsonValue, question: str) -> bool:
     """Say whether an answer is one of those that the question itself gives to choose from.
 
     Nothing needs to print its words: that 8 is "more common than" 3 is not said by any document. They must stand
-    together in a sentence of the question that has an "or". What is all in capitals stands for an answer there,
-    and is none.
+    beside an "or" of the question, or beside a comma of a sentence that has one. Names and numbers are facts, which
+    something must have printed, and so must what a question for a number is answered with; what is all in capitals
+    stands for an answer there, and is none.
     """
     if not isinstance(value, str):
         return False
     given = _LABEL.sub("", value)
-    words = _words(given)
-    choices = [choice for sentence in _SENTENCE.split(question) if "or" in (choice := _words(sentence))]
-    return bool(words) and not given.isupper() and any(_stand_together(words, choice) for choice in choices)
+    words = _choice(given)
+    if not words or given.isupper() or any(character.isdigit() for character in given):
+        return False
+    return any(_is_choice(words, sentence) for sentence in _SENTENCE.split(question))
+
+
+def _is_choice(words: str, sentence: str) -> bool:
+    """Say whether a sentence gives these words, as _choice returns them, to choose from."""
+    folded = sentence.casefold()
+    if not re.search(r"\bor\b", folded) or re.search(r"\bhow (many|much)\b", folded):
+        return False
+    pieces = _CUT.split(sentence)
+    before = any(_choice(piece).endswith(words) for piece in pieces[:-1])
+    behind = any(_choice(piece).startswith(words) for piece in pieces[1:])
+    return (before or behind) and _is_lower(words, sentence)
+
+
+def _choice(text: str) -> str:
+    """Return the words of a text, a space around each, without an article that it begins with."""
+    words = _words(text)
+    words = words[1:] if words[:1] and words[0] in _ARTICLES else words
+    return f" {' '.join(words)} " if words else ""
+
+
+def _is_lower(words: str, sentence: str) -> bool:
+    """Say whether no word of these is written with a capital in a sentence: a name is."""
+    capital = {word.casefold() for word in re.findall(r"\w+", sentence)[1:] if word[0].isupper()}
+    return capital.isdisjoint(words.split())
 
 
 def is_empty(value: JsonValue) -> bool:
@@ -92,8 +121,7 @@ def printed_by(result: CellResult, question: str) -> str:
 
 def telling_words(text: str) -> list[str]:
     """Return the words of an answer that can be looked for: those with a digit first, else those of 4+ letters."""
-    numbers: list[str] = re.findall(r"\w*\d[\w.,-]*\w|\d", text)
-    return numbers or re.findall(r"[^\W\d_]{4,}", text)
+    return _NUMBER.findall(text) or re.findall(r"[^\W\d_]{4,}", text)
 
 
 def why(stop: StopReason, limits: Limits, *, window_tokens: int) -> str:

@@ -143,6 +143,21 @@ def test_and_nothing_else_does(value: str) -> None:
     assert reasons(choosing, *turns)[-1] == "nothing that was printed says so"
 
 
+@pytest.mark.parametrize(
+    ("question", "value"),
+    [
+        ("How many letters from 1881 or 1882 mention Lisbon?", "1881"),
+        ("How many of the letters are sealed or signed?", "sealed"),
+        ("In which year did Paris or Lyon vote?", "In which year"),
+        ("In which year did Paris or Lyon vote?", "Lyon"),
+        ("Which contract mentions tax or duty?", "Which contract"),
+    ],
+)
+def test_words_of_a_question_that_are_no_choice_or_a_fact_must_be_printed(question: str, value: str) -> None:
+    turns = [looked("nothing of the kind"), said(value), said(value)]
+    assert reasons(Judge(load_profile("small"), question, None), *turns)[-1] == "nothing that was printed says so"
+
+
 def test_a_question_without_an_or_gives_nothing_to_choose_from() -> None:
     asking = Judge(load_profile("small"), "How much more common is spam? In March or before?", None)
     turns = [looked("[8, 3]"), said("more common"), said("more common")]
