@@ -136,13 +136,17 @@ class HttpEngine:
 
     async def is_healthy(self) -> bool:
         """Tell whether the engine says that it can answer. One whose client was closed says nothing."""
+        return await self._health() == httpx.codes.OK
+
+    async def _health(self) -> int:
+        """Return the status that /health is answered with; 0 for no answer."""
         try:
-            return (await self._client.get("/health", timeout=_HEALTH_S)).status_code == httpx.codes.OK
+            return (await self._client.get("/health", timeout=_HEALTH_S)).status_code
         except httpx.TransportError:
-            return False
+            return 0
         except RuntimeError:  # of httpx, when the client was closed meanwhile, as by who replaces a dead engine
             if self._client.is_closed:
-                return False
+                return 0
             raise
 
     async def exchange(self, path: str, body: object) -> dict[str, Any]:

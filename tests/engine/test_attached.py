@@ -21,12 +21,13 @@ class Moody(fake_vllm.Handler):
 
     model, window = "m", 4096
     broken = unwell = 0
+    health = 503  # what it says when it is unwell
 
     def do_GET(self) -> None:  # noqa: N802 http.server names it so
         kind = type(self)
         if self.path == "/health" and kind.unwell:
             kind.unwell -= 1
-            self._answer(503, {})
+            self._answer(kind.health, {})
         else:
             super().do_GET()
 
@@ -97,6 +98,15 @@ async def test_a_server_that_stays_away_is_told_as_it_was_found(
     with pytest.raises(EngineUnavailable):
         await client.complete(asked("hello"))
     assert moody.broken == 1  # it was not asked again
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_a_server_that_does_not_tell_how_it_is_is_asked_again_at_once(
+    status: int, moody: type[Moody], client: AttachedClient
+) -> None:
+    moody.health, moody.broken, moody.unwell = status, 1, 2
+    assert (await client.complete(asked("hello"))).text == "you said hello"
+    assert (moody.broken, moody.unwell) == (0, 1)
 
 
 async def test_what_a_server_refuses_is_not_asked_again(moody: type[Moody], client: AttachedClient) -> None:

@@ -58,12 +58,15 @@ class AttachedClient(VllmClient):
         return await call()
 
     async def _is_back(self) -> bool:
-        """Wait until the server says that it can answer; False when it does not in `away_s`."""
+        """Wait until the server says that it can answer; False when it does not in `away_s`.
+
+        One that has no /health, or keeps it to others, is there when it says so.
+        """
         try:
             async with asyncio.timeout(self.away_s):
                 while True:
                     await asyncio.sleep(self.pause_s)
-                    if await self.is_healthy():
+                    if 0 < await self._health() < httpx.codes.INTERNAL_SERVER_ERROR:
                         return True
         except TimeoutError:
             return False
