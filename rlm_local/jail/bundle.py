@@ -11,6 +11,7 @@ from rlm_local.jail.memory import sealed_bytes
 from rlm_local.rooms import room
 
 _PACKAGES = ("sandbox", "sandbox.worker", "rlm_local", "rlm_local.jail")
+_SHARED = ("rlm_local.jail.wire", "rlm_local.rows", "rlm_local.days")  # with the host
 _BOOT = "sandbox.worker.boot"
 
 COMMAND = 'import marshal,sys;boot,modules=marshal.loads(open(int(sys.argv[2]),"rb").read());exec(boot)'
@@ -18,10 +19,11 @@ COMMAND = 'import marshal,sys;boot,modules=marshal.loads(open(int(sys.argv[2]),"
 
 
 def worker_sources() -> dict[str, str]:
-    """Return what the worker is made of, by module name: its own files, and the wire that it shares with the host."""
+    """Return what the worker is made of, by module name: its own files, and what it shares with the host."""
     folder = room("sandbox") / "worker"
     paths = {f"sandbox.worker.{path.stem}": path for path in sorted(folder.glob("*.py"))}
-    paths["rlm_local.jail.wire"] = Path(__file__).parent / "wire.py"
+    host = Path(__file__).parent.parent
+    paths |= {name: host.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in _SHARED}
     return {name: path.read_text(encoding="utf-8") for name, path in paths.items()}
 
 

@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rlm_local.rows import LOOSE, Row, rows_of, separator
+
 MOST = 2  # programs that a model is shown
 _ENOUGH = 1.0  # shared words, each weighed by how few programs' questions have it; a word of one alone is 1
 _YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
@@ -25,12 +27,10 @@ _COMMON = frozenset(  # in questions of every kind
         "whose with",
     )
 )
-# What stands between fields, as the REPL's table() reads them, and how many lines must have as many of it.
-_SEPARATORS = {" || ": 2, "\t": 2, " | ": 2, "|": 2, ";": 3, ",": 3}
-_SHOWN_CHARS = 30  # of a field
-_NAMED = re.compile(r"([^\W\d_][\w ./-]{0,30}?)\s*[:=]\s+")
-_WHOLE = re.compile(r"0|[1-9]\d{0,17}")
-_DAY = re.compile(r"\d{4}-\d\d?-\d\d?|[A-Z][a-z]{2,8}\.? \d\d?,? \d{4}|\d\d?\.? [A-Z][a-z]{2,8},? \d{4}")
+_FEW = 3  # lines of prose may by chance have as many commas
+_MOST_TOLD = 16  # fields
+_SHOWN_CHARS = 30  # of a field, with its name
+_DAY = re.compile(r"\d{4}-\d\d-\d\d( .*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,14 @@ class Program:
 
     question: str
     code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a row of the documents has at one place."""
+
+    name: object  # a str; its place where it has none
+    value: object  # of one row, as table() gives it
 
 
 def similar(question: str, programs: Sequence[Program], most: int = MOST) -> tuple[Program, ...]:
@@ -52,39 +60,44 @@ def similar(question: str, programs: Sequence[Program], most: int = MOST) -> tup
     return tuple(programs[at] for at in reversed(best) if scores[at] >= _ENOUGH)
 
 
-def fields_of(head: str) -> tuple[str, ...]:
-    """Return the fields of one line of a text that begins so; none where it is not lines of fields.
-
-    It is, when half of its lines, and a few, have as many separators. The line is the last such one, for the first
-    ones may name the fields.
-    """
-    lines = [line for line in head.splitlines() if line.strip()]
-    for separator, few in _SEPARATORS.items():
-        spread = Counter(count for line in lines if (count := line.count(separator)))
-        width, alike = spread.most_common(1)[0] if spread else (0, 0)
-        if alike >= few and 2 * alike >= len(lines):
-            line = [line for line in lines if line.count(separator) == width][-1]
-            if line.startswith("|") and line.endswith("|"):
-                line = line[1:-1]
-            return tuple(_short(field.strip()) for field in line.split(separator))
-    return ()
+def fields_of(head: str) -> tuple[Field, ...]:
+    """Return the fields that table() finds in a text which begins so; none where it is not lines of fields."""
+    lines = [("", number, line) for number, line in enumerate(head.splitlines(), start=1) if line.strip()]
+    sep = separator([line for _, _, line in lines])
+    if not sep or 2 * sum(sep in line for _, _, line in lines) < len(lines):
+        return ()
+    if sep in LOOSE and len(lines) < _FEW:
+        return ()
+    rows, _ = rows_of(lines, sep)
+    return tuple(Field(name, _last(rows, name)) for name in (rows[0] if rows else ()))
 
 
-def places(fields: Sequence[str]) -> str:
+def places(fields: Sequence[Field]) -> str:
     """Return at which place of a row each field stands and what table() makes of it, in words."""
-    return ", ".join(f"row[{at}] {_told(field)}" for at, field in enumerate(fields))
+    told = [f"row[{at}] {_told(field)}" for at, field in enumerate(fields[:_MOST_TOLD])]
+    if len(fields) > _MOST_TOLD:
+        told.append(f"and so on up to row[{len(fields) - 1}]")
+    return ", ".join(told)
 
 
-def _told(field: str) -> str:
-    match = _NAMED.match(field)
-    name, value = (f"({match[1]}) ", field[match.end() :]) if match else ("", field)
-    if _WHOLE.fullmatch(value):
-        return f"{name}is a number like {value}"
-    return f"{name}is a day like '2021-05-03'" if _DAY.match(value) else f"{name}is like {value!r}"
+def _told(field: Field) -> str:
+    has_name = isinstance(field.name, str)
+    name = f"({field.name}) " if has_name else ""
+    if not isinstance(field.value, str):
+        return f"{name}is a number like {field.value}"
+    if _DAY.fullmatch(field.value):
+        return f"{name}is a day like '2021-05-03'"
+    chars = _SHOWN_CHARS - (len(f"{field.name}: ") if has_name else 0)
+    return f"{name}is like {_short(field.value, chars)!r}"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."
+def _last(rows: Sequence[Row], name: object) -> object:
+    """Return what the last row has there that has something; the first ones may be of another kind."""
+    return next((row[name] for row in reversed(rows) if row[name] not in (None, "")), "")
+
+
+def _short(text: str, chars: int) -> str:
+    return text if len(text) <= chars else f"{text[:chars]}..."
 
 
 def _words(text: str) -> frozenset[str]:

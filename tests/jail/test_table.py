@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from rlm_local.days import day_reader
 from rlm_local.types import Document
-from sandbox.worker.days import day_reader
 from sandbox.worker.passages import Match
 from sandbox.worker.table import Table
 from tests.jail.conftest import worker_corpus
