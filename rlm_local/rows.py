@@ -31,6 +31,23 @@ _WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")
 _BROKEN = re.compile(r"-?(0|[1-9]\d*)\.\d+")
 
 
+class Number(int):
+    """A whole number of a row. It equals its text too: row["User"] == "49822" is true where int would say no.
+
+    Code that compares with the text finds nothing otherwise, and nothing is an answer that reads like a true one. Its
+    hash is the number's, so a set of texts does not hold it.
+    """
+
+    __slots__ = ()
+    __hash__ = int.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return other.strip() == int.__repr__(self) if isinstance(other, str) else int(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+
 class Row(dict[object, object]):
     """One row: row["Name"], in whatever case, or row[0].
 
@@ -147,7 +164,7 @@ def _reader(cells: Sequence[str]) -> Callable[[str], Any]:
     if not some:
         return str
     if all(_WHOLE.fullmatch(cell) for cell in some):
-        return lambda cell: int(cell) if cell else None
+        return lambda cell: Number(cell) if cell else None
     if all(_WHOLE.fullmatch(cell) or _BROKEN.fullmatch(cell) for cell in some):
         return lambda cell: float(cell) if cell else None
     return day_reader(some) or str

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from rlm_local.days import day_reader
@@ -32,6 +34,24 @@ def test_names_stand_in_front_of_the_values(capsys: pytest.CaptureFixture[str]) 
         {"Date": "2023-06-03", "User": 80431, "Text": ""},
     ]
     assert capsys.readouterr().out == "table: 3 rows of Date, User, Text; 1 other line\n"
+
+
+def test_a_whole_number_equals_its_text_too_and_is_a_number_otherwise() -> None:
+    user = table_over(TOLD)()[0]["User"]
+    assert user == 85312
+    assert user == "85312"
+    assert user in ("85312", "67994")
+    assert user not in ("8531", "67994", 67994)
+    assert [other != user for other in ("85312", 85312, "8531")] == [False, False, True]
+    assert (user + 1, user > 5, str(user), f"{user}", json.dumps([user]), {user: 1}[85312]) == (
+        85313,
+        True,
+        "85312",
+        "85312",
+        "[85312]",
+        1,
+    )
+    assert sorted([user, 9]) == [9, 85312]
 
 
 def test_a_row_knows_its_document_its_line_and_its_own_words() -> None:
