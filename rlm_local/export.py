@@ -14,7 +14,7 @@ from rlm_local.cards import find_card, load_cards
 from rlm_local.controller.conversation import SAMPLE_CHARS
 from rlm_local.controller.recurse import subcall_window
 from rlm_local.controller.remember import text_digest
-from rlm_local.documents import join
+from rlm_local.documents import joined_chars
 from rlm_local.errors import TraceError
 from rlm_local.events import (
     ROOT,
@@ -33,7 +33,7 @@ from rlm_local.plan import profile_of
 from rlm_local.prompts import Profile, Situation, opening_messages, subcall_messages
 from rlm_local.resume import packages_of
 from rlm_local.trace import Trace
-from rlm_local.types import Answer, Document, JsonObject, JsonValue, Message, Role, Route
+from rlm_local.types import Answer, JsonObject, JsonValue, Message, Role, Route
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,8 @@ class _Run:
         """Return the messages before a node's first turn. Raises TraceError when they cannot be made again."""
         system_tokens = self._counts.get(text_digest(self.profile.subcall), 0)
         window = subcall_window(self._started.engine.window_tokens, node.limits.subcall_tokens, system_tokens)
-        blank = tuple(Document(info.name, " " * info.chars) for info in node.documents)
-        chars = len(join(blank).context)
+        names = tuple(info.name for info in node.documents)
+        chars = joined_chars(names, [info.chars for info in node.documents])
         # How dense the documents are was counted of their beginning, which a trace does not name: one of its counts.
         for tokens in dict.fromkeys(self._counts.values()):
             per_token = min(chars, SAMPLE_CHARS) / max(1, tokens)
@@ -153,7 +153,7 @@ class _Run:
                 self.profile,
                 Situation(
                     question=node.question,
-                    document_names=tuple(info.name for info in node.documents),
+                    document_names=names,
                     context_chars=chars,
                     subcall_tokens=window,
                     subcall_chars=int(window * per_token) // 1000 * 1000,

@@ -374,7 +374,7 @@ class Stretch:
     end: int
 
     def __len__(self) -> int:
-        return self.end - self.start
+        return max(0, self.end - self.start)  # a damaged trace may have any two numbers
 
 
 @dataclass(frozen=True, slots=True)

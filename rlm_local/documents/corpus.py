@@ -23,7 +23,7 @@ def join(documents: Sequence[Document], *, sealed_chars: int = SEALED_CHARS) -> 
     parts: list[Text] = []
     starts: list[int] = []
     length = 0
-    for header, document in zip(_headers(documents), documents, strict=True):
+    for header, document in zip(_headers([document.name for document in documents]), documents, strict=True):
         starts.append(length + len(header))
         parts += (header, document.text, "\n")
         length += len(header) + len(document.text) + 1
@@ -40,15 +40,20 @@ async def join_aside(documents: Sequence[Document]) -> Corpus:
 
 def joined_bytes(documents: Sequence[Document]) -> int:
     """Return the memory that join() takes beyond what it gives back."""
-    texts = [document.text for document in documents]
-    _, char_bytes = widest([*texts, *_headers(documents)])
-    chars = sum(map(len, texts)) + sum(map(len, _headers(documents))) + len(texts)
+    texts, names = [document.text for document in documents], [document.name for document in documents]
+    _, char_bytes = widest([*texts, *_headers(names)])
+    chars = joined_chars(names, [len(text) for text in texts])
     return char_bytes * chars - sum(text.shelved_bytes for text in texts if isinstance(text, HeldText))
 
 
-def _headers(documents: Sequence[Document]) -> Iterator[str]:
-    for number, document in enumerate(documents, start=1):
-        yield f"===== DOCUMENT {number} of {len(documents)}: {document.name} =====\n"
+def joined_chars(names: Sequence[str], chars: Sequence[int]) -> int:
+    """Return how long the context of documents of these names and lengths is."""
+    return sum(map(len, _headers(names))) + sum(chars) + len(chars)
+
+
+def _headers(names: Sequence[str]) -> Iterator[str]:
+    for number, name in enumerate(names, start=1):
+        yield f"===== DOCUMENT {number} of {len(names)}: {name} =====\n"
 
 
 def locate(corpus: Corpus, offset: int) -> tuple[int, int]:

@@ -19,6 +19,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 from rlm_local.events import Event
 from rlm_local.types import JsonObject, JsonValue
 
+_MOST = 1 << 53  # of a whole number; nothing that is counted comes near, and other readers of JSON end there
+
 
 class DecodeError(ValueError):
     """A JSON value is not what its event says; the message tells where and what. Never leaves trace/."""
@@ -112,6 +114,8 @@ def _plain(cls: type) -> Callable[[JsonValue], Any]:
         # type() and not isinstance: True is an int to isinstance.
         if type(value) is not cls:
             raise DecodeError(f"{value!r} is not of type {cls.__name__}")
+        if isinstance(value, int) and abs(value) > _MOST:
+            raise DecodeError(f"a number is over {_MOST}")
         return value
 
     return decode

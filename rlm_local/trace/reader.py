@@ -14,6 +14,7 @@ from rlm_local.trace.codec import DecodeError, decode_event
 from rlm_local.trace.writer import TRACE_VERSION
 from rlm_local.types import Answer, JsonValue
 
+_NOT_JSON = (json.JSONDecodeError, UnicodeDecodeError)
 _WHERE = "traces are the .jsonl files that `rlm-local ask` names at its end"
 
 
@@ -100,7 +101,8 @@ def _read_line(path: Path, number: int, raw: bytes) -> _Line:
     try:
         obj = json.loads(raw.decode())
     except (ValueError, RecursionError) as error:
-        raise _DamagedLine(path, number, f"not JSON ({error})") from error
+        what = f"not JSON ({error})" if isinstance(error, _NOT_JSON) else "it has thousands of digits or levels"
+        raise _DamagedLine(path, number, what) from error
     if not isinstance(obj, dict):
         raise _DamagedLine(path, number, f"not an object but {type(obj).__name__}")
     _check_version(path, number, obj)

@@ -233,6 +233,7 @@ def test_an_object_that_is_no_event_is_refused_with_the_field(change: dict[str, 
     [
         (["answer", "stop"], "bored", "RunEnded.answer: Answer.stop: 'bored' is none of final, "),
         (["answer", "wall_s"], "1", "RunEnded.answer: Answer.wall_s: '1' is not a number"),
+        (["answer", "turns"], -(1 << 53) - 1, "RunEnded.answer: Answer.turns: a number is over 9007199254740992"),
         (["answer", "citations"], {}, "RunEnded.answer: Answer.citations: {} is not a list"),
         (
             ["answer", "value"],

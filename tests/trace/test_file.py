@@ -160,7 +160,7 @@ def test_a_trace_of_another_version_is_refused_with_both_and_who_wrote_it(tmp_pa
         (3, b"{", "not JSON"),
         (3, b"\xff", "not JSON"),
         (3, b"", "not JSON"),
-        (3, b"[" * 100_000, "not JSON"),
+        (3, b"[" * 100_000, "it has thousands of digits or levels"),
         (3, b"[1]", "not an object but list"),
         (3, b"{}", "v is None, but must be the trace's version"),
         (3, b'{"v":7,"seq":7,"t":0}', "seq is 7, but must be 2: a line is missing or doubled"),
