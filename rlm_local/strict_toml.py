@@ -22,6 +22,8 @@ def read_table(path: Path) -> StrictTable:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+    except (RecursionError, ValueError) as error:  # of Python's own bounds: some hundred levels, 4,300 digits
+        raise ConfigError(f"{path}: holds a number of thousands of digits, or as many levels") from error
 
 
 class StrictTable:

@@ -167,6 +167,8 @@ def test_a_card_may_say_what_tokens_cost(tmp_path: Path) -> None:
             "price.cached is 2.0, but must be within 0.0..1.0",
         ),
         ("[sampling]", "[sampling", "not TOML"),
+        ("[sampling]", f"x = {'[' * 3_000}", "holds a number of thousands of digits, or as many levels"),
+        ("[sampling]", f"x = {'9' * 5_000}", "holds a number of thousands of digits, or as many levels"),
     ],
 )
 def test_a_wrong_card_is_refused_by_file_key_and_repair(tmp_path: Path, old: str, new: str, message: str) -> None:
