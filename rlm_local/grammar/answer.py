@@ -8,6 +8,7 @@ say (a bound of a number, a length) the host checks. Every other keyword is refu
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -22,6 +23,7 @@ _KEYWORDS |= {"additionalProperties", "minimum", "maximum", "minLength", "maxLen
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength")
 MAX_DEPTH = 16  # of a schema in itself
 MAX_ITEMS = 64  # of an array, as far as the grammar counts
+MAX_LENGTH = 10**6  # of a text
 
 _FREE_LEVELS = 9  # of brackets in what no schema types; code that nests without end does not compile
 
@@ -198,15 +200,14 @@ def _check(schema: JsonValue, where: str, depth: int) -> None:
             raise ConfigError(f"{where} has the type {kind!r}, but must have one of {', '.join(_TYPES)}")
     for name in _COUNTS:
         count = schema.get(name, 0)
-        if (
-            isinstance(count, bool)
-            or not isinstance(count, int)
-            or not 0 <= count <= (MAX_ITEMS if "Items" in name else 10**6)
-        ):
-            raise ConfigError(f"{where}: {name} is {count!r}, but must be a whole number up to {MAX_ITEMS}")
+        if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _most_of(name):
+            raise ConfigError(f"{where}: {name} is {count!r}, but must be a whole number up to {_most_of(name)}")
     for name in ("minimum", "maximum"):
-        if isinstance(bound := schema.get(name, 0), bool) or not isinstance(bound, int | float):
-            raise ConfigError(f"{where}: {name} is {bound!r}, but must be a number")
+        bound = schema.get(name, 0)
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise ConfigError(f"{where}: {name} is {bound!r}, but must be a finite number")
+    _check_bounds(schema, where)
+    _check_literals([schema[name] for name in ("const", "enum") if name in schema], where)
     for name in ("enum", "anyOf"):
         if name in schema and not (isinstance(schema[name], list) and schema[name]):
             raise ConfigError(f"{where}: {name} must be a list that is not empty")
@@ -225,6 +226,30 @@ def _check(schema: JsonValue, where: str, depth: int) -> None:
     alternatives = schema.get("anyOf", [])
     for number, of in enumerate(alternatives if isinstance(alternatives, list) else []):
         _check(of, f"{where}.anyOf[{number}]", depth + 1)
+
+
+def _most_of(name: str) -> int:
+    return MAX_ITEMS if "Items" in name else MAX_LENGTH
+
+
+def _check_bounds(schema: Mapping[str, Any], where: str) -> None:
+    """Raise ConfigError for bounds that no value can keep."""
+    for least, most in (("minItems", "maxItems"), ("minLength", "maxLength"), ("minimum", "maximum")):
+        if not {least, most} <= schema.keys():
+            continue
+        low, high = schema[least], schema[most]
+        if _types(schema) == ("integer",):
+            low, high = math.ceil(low), math.floor(high)
+        if low > high:
+            raise ConfigError(f"{where}: {least} is {schema[least]}, {most} is {schema[most]}, and nothing keeps both")
+
+
+def _check_literals(values: JsonValue, where: str) -> None:
+    """Raise ConfigError for what an answer cannot be written as."""
+    try:
+        json.dumps(values, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise ConfigError(f"{where} names a value that is no number, infinite, or half of a character") from error
 
 
 def _mismatch(schema: Any, value: JsonValue, where: str) -> str:

@@ -74,6 +74,13 @@ def test_a_literal_is_of_the_answers_type(
         ({"maxItems": 10**9}, "maxItems is 1000000000"),
         ({"enum": []}, "enum must be a list that is not empty"),
         ({"required": ["a"]}, "required a list of their names"),
+        ({"minItems": 5, "maxItems": 2}, "minItems is 5, maxItems is 2, and nothing keeps both"),
+        ({"items": {"minLength": 9, "maxLength": 2}}, r"items: minLength is 9, maxLength is 2, and nothing keeps both"),
+        ({"minimum": 5, "maximum": 1}, "minimum is 5, maximum is 1, and nothing keeps both"),
+        ({"type": "integer", "minimum": 0.5, "maximum": 0.6}, "minimum is 0.5, maximum is 0.6"),
+        ({"minimum": float("nan")}, "minimum is nan, but must be a finite number"),
+        ({"const": float("inf")}, "names a value that is no number, infinite, or half of a character"),
+        ({"enum": ["\ud800"]}, "names a value that is no number, infinite, or half of a character"),
     ],
 )
 def test_a_schema_that_is_not_served_is_named(schema: Any, said: str) -> None:
