@@ -86,6 +86,11 @@ class Limits:
             value = getattr(self, name)
             if value is not None and value > most:
                 raise ConfigError(f"{name} is {value}, but must be at most {most:.0f}")
+        if self.max_prompt_tokens is not None and self.max_prompt_tokens > self.max_tokens:
+            raise ConfigError(
+                f"max_prompt_tokens is {self.max_prompt_tokens}, but is a part of max_tokens, which is "
+                f"{self.max_tokens}; raise max_tokens"
+            )
         if self.turn_tokens > self.max_tokens:
             raise ConfigError(
                 f"max_tokens is {self.max_tokens}, but one turn alone may take {self.turn_tokens} (turn_tokens); "
