@@ -54,12 +54,19 @@ def choices_of(value: JsonValue, what: str = "choices") -> tuple[str, ...]:
     for text in texts:
         if not text.strip() or len(text) > MAX_CHOICE_CHARS:
             raise BadCall(f"{what} holds {_shown(text)}, but each must have 1 to {MAX_CHOICE_CHARS} characters")
+        if not _is_whole(text):
+            raise BadCall(f"{what} holds {_shown(text)}, which has half of a character in it; write it anew")
         if text != text.strip() or "\n" in text:
             raise BadCall(f"{what} holds {_shown(text)}; write it in one line with no blanks around it")
         if (other := folded.get(text.casefold())) is not None:
             raise BadCall(f"{what} holds {other!r} and {text!r}, which are one; name each once")
         folded[text.casefold()] = text
     return texts
+
+
+def _is_whole(text: str) -> bool:
+    """Say whether a text can be written as UTF-8: JSON can spell one half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def labels_of(value: JsonValue) -> Labels:
@@ -69,6 +76,8 @@ def labels_of(value: JsonValue) -> Labels:
         descriptions = tuple(_text(one, f"the description of {name!r}", MAX_DESCRIPTION_CHARS, empty=True)
                              for name, one in value.items())  # fmt: skip
         return Labels(names, descriptions)
+    if not isinstance(value, list):
+        raise BadCall(f"labels must be a list of texts, or text: description, not {_shown(value)}")
     names = choices_of(value, "labels")
     return Labels(names, ("",) * len(names))
 
@@ -81,14 +90,14 @@ def examples_of(value: JsonValue, labels: Labels) -> tuple[tuple[str, str], ...]
         raise BadCall(f"examples must be a list of pairs (item, label), not {_shown(value)}")
     if len(value) > MAX_EXAMPLES:
         raise BadCall(f"there are {len(value)} examples, but at most {MAX_EXAMPLES} are used; give the most telling")
-    return tuple(_example(at, one, labels) for at, one in enumerate(value))
+    return tuple(_example(at, one, labels) for at, one in enumerate(value, start=1))
 
 
 def _example(at: int, value: JsonValue, labels: Labels) -> tuple[str, str]:
     if isinstance(value, dict) and set(value) == {"item", "label"}:
         value = [value["item"], value["label"]]
     if not isinstance(value, list) or len(value) != 2:
-        raise BadCall(f"example {at} is {_shown(value)}, but must be a pair (item, label)")
+        raise BadCall(f"example {at} is {_shown(value)}, but must be {{item, label}} or a pair of them")
     item = _text(value[0], f"the item of example {at}", MAX_EXAMPLE_CHARS)
     if value[1] not in labels.names:
         raise BadCall(f"example {at} has the label {_shown(value[1])}, which is none of {', '.join(labels.names)}")

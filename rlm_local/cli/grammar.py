@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from pathlib import Path
-from typing import Any
-
 import click
 
+from rlm_local.cli.inputs import json_of, read_bytes, refuse_stdin_twice
 from rlm_local.cli.streams import write_result
-from rlm_local.errors import ConfigError
 from rlm_local.grammar import MAX_TEXT_BYTES, AnswerSchema, TurnState, refusal, turn_grammar
 from rlm_local.trace import visible
 from rlm_local.types import DEFAULT_GRAMMAR, DEFAULT_PROTOCOL, AnswerProtocol, GrammarMode
 
 REFUSED = 1
 MAX_SCHEMA_BYTES = 100_000
-NO_NAME = "''"  # what a message shows of an empty name
 _MODES = [mode.value for mode in GrammarMode if mode is not GrammarMode.OFF]
 _STATE = click.option(
     "--state",
@@ -65,6 +59,7 @@ def accepts(state: str, mode: str, protocol: str, schema: str | None, file: str)
 
     A newline at its end is not counted.
     """
+    refuse_stdin_twice(file, schema)
     # The newline that an editor, or echo, ends a text with is none of the turn's.
     text = read_bytes(file, MAX_TEXT_BYTES).removesuffix(b"\n")
     refused = refusal(_grammar(state, "lark", mode, protocol, schema), text)
@@ -92,23 +87,4 @@ def read_schema(file: str | None) -> AnswerSchema | None:
     """Return the schema in a file. Raises ConfigError, in one sentence, for whatever is wrong with it."""
     if file is None:
         return None
-    try:
-        value: Any = json.loads(read_bytes(file, MAX_SCHEMA_BYTES))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not JSON: {error}") from error
-    return AnswerSchema(value)
-
-
-def read_bytes(file: str, most: int) -> bytes:
-    """Return what is in a file, or on standard input. Raises ConfigError for more than `most` bytes."""
-    try:
-        if file == "-":
-            data = sys.stdin.buffer.read(most + 1)
-        else:
-            with Path(file).open("rb") as stream:
-                data = stream.read(most + 1)
-    except OSError as error:
-        raise ConfigError(f"{file or NO_NAME} cannot be read: {error.strerror}") from error
-    if len(data) > most:
-        raise ConfigError(f"{file} has more than {most} bytes, the most that is read here")
-    return data
+    return AnswerSchema(json_of(read_bytes(file, MAX_SCHEMA_BYTES), file))

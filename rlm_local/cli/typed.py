@@ -13,14 +13,15 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import click
 
 from rlm_local.calls import FreeCaller, check_arguments, classify_all, in_order, judge_of, reader_of
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
-from rlm_local.cli.grammar import MAX_SCHEMA_BYTES, read_bytes
+from rlm_local.cli.grammar import MAX_SCHEMA_BYTES
+from rlm_local.cli.inputs import json_of, read_bytes, refuse_stdin_twice
 from rlm_local.cli.lines import check_items, read_lines
 from rlm_local.cli.streams import Patient, write_result
 from rlm_local.config import home
@@ -89,7 +90,8 @@ def classify(
     """
     if live and passes > 1:
         raise ConfigError("--live answers each line at once, but --passes 2 reads lines again; leave one of them out")
-    args: Args = {"labels": _read_json(labels, MAX_LABELS_BYTES), "passes": passes, "long": long}
+    refuse_stdin_twice(items, labels, examples)
+    args: Args = {"labels": json_of(read_bytes(labels, MAX_LABELS_BYTES), labels), "passes": passes, "long": long}
     if instruction is not None:
         args["instruction"] = instruction
     if examples is not None:
@@ -112,7 +114,8 @@ def extract(
 
     Exit code 3 when an item has no value; it says why.
     """
-    args: Args = {"schema": _read_json(schema, MAX_SCHEMA_BYTES), "long": long}
+    refuse_stdin_twice(items, schema)
+    args: Args = {"schema": json_of(read_bytes(schema, MAX_SCHEMA_BYTES), schema), "long": long}
     if instruction is not None:
         args["instruction"] = instruction
     return _run(CallKind.EXTRACT, args, items, model, window, max_tokens, partial(_valued, "value"))
@@ -223,19 +226,11 @@ def _told_in_options(said: str) -> str:
     return re.sub(r"^(?=(instruction|condition) )", "--", said)
 
 
-def _read_json(file: str, most: int) -> Any:
-    try:
-        return json.loads(read_bytes(file, most))
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{file} is not JSON: {error}") from error
-
-
 def _read_examples(file: str) -> list[JsonValue]:
     examples: list[JsonValue] = []
     for number, line in enumerate(read_bytes(file, MAX_EXAMPLES_BYTES).splitlines(), start=1):
         if line.strip():
-            try:
-                examples.append(json.loads(line))
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"line {number} of {file} is not JSON: {error}") from error
+            examples.append(json_of(line, f"line {number} of {file}"))
+    if not examples:
+        raise ConfigError(f"{file} holds no example", hint="write {item, label} as JSON, one a line, or leave it out")
     return examples

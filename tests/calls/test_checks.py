@@ -68,13 +68,13 @@ AB = {"a": "the first", "b": ""}
 @pytest.mark.parametrize(
     ("kind", "args", "said"),
     [
-        ("classify", {}, "labels must be a list of texts, not None"),
+        ("classify", {}, "labels must be a list of texts, or text: description, not None"),
         ("classify", {"labels": []}, "there are 0 labels"),
         ("classify", {"labels": ["a", "A"]}, "which are one"),
         ("classify", {"labels": {"a": 1, "b": ""}}, "the description of 'a' must be a text"),
         ("classify", {"labels": AB, "examples": "a"}, "examples must be a list of pairs"),
-        ("classify", {"labels": AB, "examples": [["x", "c"]]}, "example 0 has the label 'c', which is none of a, b"),
-        ("classify", {"labels": AB, "examples": [["x"]]}, "must be a pair"),
+        ("classify", {"labels": AB, "examples": [["x", "c"]]}, "example 1 has the label 'c', which is none of a, b"),
+        ("classify", {"labels": AB, "examples": [["x"]]}, "or a pair of them"),
         ("classify", {"labels": AB, "examples": [["x", "a"]] * 201}, "201 examples, but at most 200"),
         ("classify", {"labels": AB, "examples": [["x" * 2_001, "a"]]}, "2,001 characters, but may have 2,000"),
         ("classify", {"labels": AB, "examples": [["x" * 1_900, "a"]] * 20}, "but the window holds 8,192"),

@@ -73,7 +73,7 @@ async def test_a_query_takes_a_form(run: Run, query: QueryHandler) -> None:
         ("llm_classify(['a'], ['x', 'X'])", "which are one; name each once"),
         ("llm_classify('abc', ['x', 'y'])", "TypeError: llm_classify() takes a list of texts, not str"),
         ("llm_classify([1], ['x', 'y'])", "TypeError: llm_classify() takes text, not int"),
-        ("llm_classify(['a'], ['x', 'y'], examples=[('a', 'z')])", "example 0 has the label 'z'"),
+        ("llm_classify(['a'], ['x', 'y'], examples=[('a', 'z')])", "example 1 has the label 'z'"),
         ("llm_extract(['a'], 'number')", "must be an object such as"),
         ("llm_map(['a'], '')", "ValueError: instruction is empty"),
         ("llm_map(['x' * 4_000_000], 'read')", "ValueError: llm_map(): item 0 has 4,000,000 characters"),
