@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ from rlm_local.cards import DEFAULT_MODEL, find_card, load_cards
 from rlm_local.cli.ask_server import ask_server
 from rlm_local.cli.engines import OPTIONS, EngineOf, engine_options
 from rlm_local.cli.grammar import read_schema
+from rlm_local.cli.inputs import refuse_stdin_twice
 from rlm_local.cli.options import told_in_options
 from rlm_local.cli.packages import jail_packages_option
 from rlm_local.cli.records import state_option
@@ -22,10 +25,12 @@ from rlm_local.cli.streams import Patient
 from rlm_local.cli.values import Number
 from rlm_local.config import home
 from rlm_local.documents import check_there, load
-from rlm_local.errors import ConfigError, TraceError
+from rlm_local.errors import ConfigError, RlmError, TraceError
 from rlm_local.jail import Packages
 from rlm_local.limits import Limits, priced, writing_at_most
-from rlm_local.plan import default_depth, plan_runtime
+from rlm_local.plan import Plan, default_depth, plan_runtime
+from rlm_local.prompts import load_profile
+from rlm_local.server.presence import read_presence
 from rlm_local.trace import TraceWriter, default_path, visible
 from rlm_local.types import DEFAULT_GRAMMAR, GrammarMode, Request, Route
 
@@ -149,17 +154,24 @@ def ask(
         max_depth=DEFAULTS.max_depth if max_depth is None else max_depth,
         max_concurrency=max_concurrency,
     )
+    refuse_stdin_twice(schema, *paths)
     answer_type = read_schema(schema)
     where = home()
     card = find_card(model, load_cards())
+    folder = state or where.server
     with told_in_options():
         limits = priced(limits, card.price, card.name)
     writer = _writer(trace_dir, where.traces)
     check_there(paths)
-    # Behind all that was asked wrongly, so that nobody pulls weights to learn of a file that is not there.
-    plan = plan_runtime(model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine)
     if max_depth is None:
-        limits = replace(limits, max_depth=default_depth(plan.profile))
+        limits = replace(limits, max_depth=default_depth(load_profile(card.profile)))
+    # Behind all that was asked wrongly, so that nobody pulls weights to learn of a file that is not there.
+    plan = _plan_or_lack(
+        partial(
+            plan_runtime, model, where, window_tokens=window, kv_tokens=kv_tokens, packages=packages, engine=engine
+        ),
+        has_server=not own_engine and read_presence(folder) is not None,
+    )
     # Last, because it may wait for somebody who types.
     loaded = load(paths, strict=strict, stdin=sys.stdin.buffer)
     notes = Patient(sys.stderr)
@@ -177,8 +189,8 @@ def ask(
     if not own_engine:
         code = ask_server(
             request,
-            plan.card.name,
-            state or where.server,
+            card.name,
+            folder,
             must_run=state is not None,
             only_own=_only_own(),
             as_json=as_json,
@@ -186,7 +198,21 @@ def ask(
         )
         if code is not None:
             return code
+    if isinstance(plan, RlmError):
+        raise plan
     return run_and_tell(request, plan, writer, as_json=as_json, quiet=quiet, ask_before=ask_before)
+
+
+def _plan_or_lack(make: Callable[[], Plan], *, has_server: bool) -> Plan | RlmError:
+    """Return the plan of an engine of our own, or what is lacking for one, which a server may do without."""
+    try:
+        return make()
+    except ConfigError:
+        raise
+    except RlmError as lack:
+        if not has_server:
+            raise
+        return lack
 
 
 def _only_own() -> tuple[str, ...]:

@@ -47,6 +47,12 @@ def here(toy_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
         (["q", ""], "'' does not exist", "check the spelling"),
         (["q", "lease.txt", "--answer-schema", ""], "'' cannot be read: Is a directory", ""),
         (["q", "unreadable.txt"], "unreadable.txt cannot be read: Input/output error", "make it readable"),
+        (["q", "-", "--answer-schema", "-"], "standard input was given twice", "name a file for one of them"),
+        (
+            ["q", "lease.txt", "--max-prompt-tokens", "300000"],
+            "--max-prompt-tokens is 300000, but is a part of --max-tokens, which is 200000; raise --max-tokens",
+            "",
+        ),
         (["q", "empty.txt"], "empty.txt is empty", "give a document with text in it"),
         (["q", "blank.txt"], "blank.txt holds nothing but white space", "give a document with text in it"),
         (["q", "program"], "program is a program (ELF); give text files only", ""),

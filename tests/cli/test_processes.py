@@ -17,6 +17,7 @@ import pytest
 from rlm_local import __version__
 from rlm_local.cards import find_card, load_cards
 from rlm_local.cli.main import main
+from rlm_local.errors import RlmError
 from rlm_local.server.database import Database
 from rlm_local.server.desk import Desk
 from rlm_local.server.presence import NAME, Presence, read_presence, write_presence
@@ -139,6 +140,22 @@ def test_a_server_that_is_named_and_does_not_run_is_told_and_no_engine_started(
     assert f"error: no server runs that keeps its records in {tmp_path / 'typo'}\n" in said
     assert said.endswith("hint: leave --state out, and an engine is started for the question\n")
     assert not (tmp_path / "typo").exists()
+
+
+def test_a_server_answers_where_an_engine_of_ones_own_lacks_something(
+    start: Serving, lease: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*_: object, **options: object) -> None:
+        raise RlmError("model toy is not pulled")
+
+    monkeypatch.setattr("rlm_local.cli.ask.plan_runtime", lacking)
+    running = start()
+    assert ask(lease, running.state) == 0
+    assert ask(lease, running.state, "--own-engine") == 1
+    assert ask(lease, running.state, "--window", "8192") == 1
+    told = capsys.readouterr().err
+    assert told.count("error: model toy is not pulled") == 2
+    assert "it takes no --window" in told
 
 
 def test_ps_shows_server_and_runs_and_stop_ends_a_run_of_any_tenant_and_then_the_server(
