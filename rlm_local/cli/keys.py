@@ -13,6 +13,7 @@ import click
 from rlm_local.cli.options import told_in_options
 from rlm_local.cli.records import recorded, state_option
 from rlm_local.cli.streams import write_lines, write_result
+from rlm_local.cli.values import identifier
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 
@@ -80,7 +81,7 @@ def list_keys(state: Path | None) -> None:
 
 
 @keys.command()
-@click.argument("key_id", metavar="ID")
+@click.argument("key_id", metavar="ID", type=identifier)
 @state_option()
 def revoke(key_id: str, state: Path | None) -> None:
     """End a key. A server stays closed to callers without one, also when the last is revoked."""

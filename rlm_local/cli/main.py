@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from rlm_local.cli.streams import Patient, turn_to_null
 from rlm_local.cli.trace import trace
 from rlm_local.cli.typed import classify, extract, filter_items, map_items
 from rlm_local.cli.verify import verify
-from rlm_local.errors import RlmError
+from rlm_local.errors import ConfigError, RlmError
 from rlm_local.trace import visible
 
 INTERRUPTED = 130  # what shells report for a process that SIGINT ended
@@ -85,6 +86,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(ended.code or 0)
     except OSError as error:  # a folder of ours that cannot be read, or a full disk behind stdout
         turn_to_null(sys.stdout)
+        if error.errno == errno.ENAMETOOLONG:
+            _complain(str(error), "name it shorter")
+            return ConfigError.exit_code
         _complain(str(error), "make room or mend its permissions, then repeat it")
         return 1
     return result if isinstance(result, int) else 0

@@ -14,6 +14,7 @@ import click
 from rlm_local.cli.records import recorded, state_option
 from rlm_local.cli.served import NoServer, Served, reached
 from rlm_local.cli.streams import write_lines
+from rlm_local.cli.values import identifier
 from rlm_local.config import home
 from rlm_local.errors import ConfigError
 from rlm_local.server.presence import read_presence
@@ -62,7 +63,7 @@ def runs(status: str | None, most: int, state: Path | None) -> None:
 
 
 @click.command()
-@click.argument("run", required=False)
+@click.argument("run", required=False, type=identifier)
 @state_option()
 def stop(run: str | None, state: Path | None) -> int:
     """End the run RUN; without RUN end the server: it gives what is under way its time, then ends."""

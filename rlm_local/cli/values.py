@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,8 @@ class Number(click.FloatRange):
         if math.isnan(number):
             self.fail(f"{value} is not in the range {self._describe_range()}.", param, ctx)
         return number
+
+
+def identifier(value: str) -> str:
+    """Return an id as a text that can be looked for: what is no UTF-8 becomes U+FFFD, which no id has."""
+    return os.fsencode(value).decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from rlm_local.cli.main import main
+from rlm_local.server.database import Database
 
 Mistaken = Callable[..., Any]
 READ = [["runs"], ["keys", "list"], ["keys", "revoke", "key-0"], ["stop", "run-0"]]
@@ -66,6 +68,20 @@ def test_what_is_no_folder_is_told_in_one_sentence(
     assert said.error.startswith(error)
     assert said.hint
     assert [path.name for path in here.rglob("*")] == ["file.txt"]
+
+
+@pytest.mark.parametrize("command", [["keys", "revoke"], ["stop"]])
+def test_an_id_that_is_no_text_is_none_that_there_is(command: list[str], here: Path, mistake: Mistaken) -> None:
+    Database(here / "new").close()
+    said = mistake(*command, os.fsdecode(b"\xff"), "--state", "new")
+    assert said.exit_code == 2
+    assert "'\ufffd'" in said.error
+
+
+def test_a_name_that_no_file_can_have_is_told(here: Path, mistake: Mistaken) -> None:
+    said = mistake("runs", "--state", "x" * 300)
+    assert (said.exit_code, said.hint) == (2, "name it shorter")
+    assert "File name too long" in said.error
 
 
 def test_more_runs_than_sqlite_can_count_are_refused(here: Path, mistake: Mistaken) -> None:
