@@ -7,8 +7,9 @@ import io
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 from rlm_local.controller import Validate
 from rlm_local.documents import load
@@ -26,6 +27,9 @@ Validator: TypeAlias = Callable[[Any], object]
 `Model.model_validate` of pydantic. It runs in a thread."""
 
 COMPLAINT_CHARS = 1_000
+_WRONG_DOCUMENTS = "documents must be Paths and Documents, or a dict from name to text"
+
+E = TypeVar("E", bound=Enum)
 
 
 class Settings(TypedDict, total=False):
@@ -50,16 +54,27 @@ class Options(TypedDict, total=False):
     trace: Path  # a new file that keeps the run, so that it can be resumed; default: none
 
 
+def one_of(kind: type[E], name: str, value: E | str) -> E:
+    """Return a member of an enum that was given as itself or by its value. Raises ConfigError."""
+    try:
+        return kind(value)
+    except ValueError as error:
+        said = f"{name} is {value!r}, but must be one of {', '.join(str(one.value) for one in kind)}"
+        raise ConfigError(said) from error
+
+
 def read_documents(given: Documents, *, strict: bool) -> tuple[Document, ...]:
     """Return documents; what a file's text lost is warned of. Raises ConfigError, DocumentError."""
     if isinstance(given, Mapping):
+        if not all(isinstance(one, str) for pair in given.items() for one in pair):
+            raise ConfigError(_WRONG_DOCUMENTS, hint="names and texts are str; decode bytes first")
         documents = [Document(name, text) for name, text in given.items()]
     else:
         items = [given] if isinstance(given, Path | Document) else given
-        if isinstance(items, str | bytes) or not all(isinstance(item, Path | Document) for item in items):
+        is_list = isinstance(items, Sequence) and not isinstance(items, str | bytes)
+        if not is_list or not all(isinstance(item, Path | Document) for item in items):
             raise ConfigError(
-                "documents must be Paths and Documents, or a dict from name to text",
-                hint="write Path(...) for a file or folder, and {name: text} for a text",
+                _WRONG_DOCUMENTS, hint="write Path(...) for a file or folder, and {name: text} for a text"
             )
         paths = [str(item) for item in items if isinstance(item, Path)]
         loaded = load(paths, strict=strict, stdin=io.BytesIO()) if paths else None

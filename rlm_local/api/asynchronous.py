@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
-from rlm_local.api.asking import Documents, Options, Settings, Validator, checking, read_documents
+from rlm_local.api.asking import Documents, Options, Settings, Validator, checking, one_of, read_documents
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.config import Home, home
 from rlm_local.errors import ConfigError, RlmError
@@ -22,7 +22,7 @@ from rlm_local.ports import Recorder
 from rlm_local.resume import check_same, check_unfinished, check_window, read_again
 from rlm_local.runtime import Runtime, start_runtime
 from rlm_local.trace import TraceWriter, Written, read_trace
-from rlm_local.types import DEFAULT_GRAMMAR, Answer, Request, Route
+from rlm_local.types import DEFAULT_GRAMMAR, Answer, GrammarMode, Request, Route
 
 T = TypeVar("T")
 
@@ -149,14 +149,19 @@ class AsyncRLM:
         schema, coverage = options.get("schema"), options.get("require_coverage", 0.0)
         if not 0 <= coverage <= 1:
             raise ConfigError(f"require_coverage is {coverage}, but must be 0..1")
+        if (ask_before := options.get("ask_before")) is not None and ask_before < 1:
+            raise ConfigError(f"ask_before is {ask_before}, but must be at least 1")
+        limits = options.get("limits") or Limits(max_depth=default_depth(self._source.profile))
+        if not isinstance(limits, Limits):
+            raise ConfigError(f"limits is {limits!r}, but must be a Limits, as Limits(max_turns=3)")
         return Request(
             question.strip(),
             await asyncio.to_thread(read_documents, documents, strict=options.get("strict", False)),
-            options.get("limits") or Limits(max_depth=default_depth(self._source.profile)),
-            options.get("grammar", DEFAULT_GRAMMAR),
+            limits,
+            one_of(GrammarMode, "grammar", options.get("grammar", DEFAULT_GRAMMAR)),
             None if schema is None else AnswerSchema(schema).schema,
             coverage,
-            options.get("route", Route.AUTO),
+            one_of(Route, "route", options.get("route", Route.AUTO)),
         )
 
     async def _resume(self, path: Path, paths: Sequence[Path], validator: Validator | None) -> Answer:

@@ -26,6 +26,9 @@ def test_paths_texts_and_documents_become_documents(tmp_path: Path) -> None:
     [
         ("lease.txt", "documents must be Paths and Documents, or a dict"),
         (["lease.txt"], "documents must be Paths and Documents, or a dict"),
+        (None, "documents must be Paths and Documents, or a dict"),
+        ({"note": b"x"}, "documents must be Paths and Documents, or a dict"),
+        ({1: "x"}, "documents must be Paths and Documents, or a dict"),
         ([], "no documents given"),
         ({"note": " \n"}, "the document 'note' has no text"),
         ([Document("a", "x"), Document("a", "y")], "two documents have the name 'a'"),

@@ -180,6 +180,10 @@ async def test_an_interrupted_run_goes_on_from_the_file_that_it_kept(tmp_path: P
         lambda rlm: rlm.ask("  ", LEASE),
         lambda rlm: rlm.ask(QUESTION, []),
         lambda rlm: rlm.ask(QUESTION, LEASE, require_coverage=2.0),
+        lambda rlm: rlm.ask(QUESTION, LEASE, grammar="strict"),
+        lambda rlm: rlm.ask(QUESTION, LEASE, route="fast"),
+        lambda rlm: rlm.ask(QUESTION, LEASE, limits={"max_turns": 3}),
+        lambda rlm: rlm.ask(QUESTION, LEASE, ask_before=-1),
     ],
 )
 def test_what_cannot_be_asked_is_refused_by_name(ask: Callable[[RLM], Answer]) -> None:
