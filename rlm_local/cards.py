@@ -143,7 +143,7 @@ def load_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
             card = read_card(path)
             card_by_name[card.name] = card
     cards = tuple(card_by_name[name] for name in sorted(card_by_name))
-    _check_names_are_unique(cards)
+    _check_names_are_unique(card_by_name.values())  # ours first: of two it is the user's that is to be mended
     _check_bases(cards)
     return cards
 
@@ -152,10 +152,11 @@ def user_cards_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return where a user's own cards are looked up; it need not exist."""
     if environ.get("RLM_LOCAL_HOME"):
         return home(environ).data / "models"
-    named = environ.get("XDG_CONFIG_HOME") or str(Path(environ.get("HOME") or Path.home()) / ".config")
-    if not Path(named).is_absolute():
-        raise ConfigError(f"XDG_CONFIG_HOME is {named!r}, but must be an absolute path")
-    return Path(named) / "rlm-local" / "models"
+    variable = "XDG_CONFIG_HOME" if environ.get("XDG_CONFIG_HOME") else "HOME"
+    named = Path(environ.get(variable) or Path.home())
+    if not named.is_absolute():
+        raise ConfigError(f"{variable} is {str(named)!r}, but must be an absolute path")
+    return (named if variable == "XDG_CONFIG_HOME" else named / ".config") / "rlm-local" / "models"
 
 
 def find_card(name: str, cards: Iterable[Card]) -> Card:
@@ -300,12 +301,14 @@ def _fill(pattern: str, n: int) -> str:
     return _SLOT.sub(lambda slot: f"{n:0{slot[1] or 1}}", pattern)
 
 
-def _check_names_are_unique(cards: tuple[Card, ...]) -> None:
+def _check_names_are_unique(cards: Iterable[Card]) -> None:
     card_by_key: dict[str, Card] = {}
     for card in cards:
         for key in (card.name, *card.aliases):
             if (other := card_by_key.setdefault(key, card)) is not card:
-                raise ConfigError(f"{card.origin}: {key!r} already names the model of {other.origin}")
+                raise ConfigError(
+                    f"{card.origin}: {key!r} already names the model of {other.origin}", hint=f"leave {key!r} out of it"
+                )
 
 
 def _check_bases(cards: tuple[Card, ...]) -> None:

@@ -218,17 +218,21 @@ def test_a_users_card_is_added_and_takes_the_place_of_ours(tmp_path: Path) -> No
     assert find_card("smollm2", cards).context_tokens == 2048
 
 
-def test_a_users_alias_that_is_taken_is_refused_with_both_files(tmp_path: Path) -> None:
-    path = write(tmp_path / "models", CARD.replace("toy-1b", "smollm2"))
+@pytest.mark.parametrize("name", ["toy", "a-toy"])
+def test_a_users_alias_that_is_taken_is_refused_with_both_files(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path / "models", CARD.replace("toy-1b", "smollm2").replace('"toy"', f'"{name}"'), name)
     with pytest.raises(ConfigError, match="'smollm2' already names") as caught:
         load_cards(environ(tmp_path))
-    assert {"smollm2-135m.toml", path.name} <= set(re.findall(r"[\w.-]+\.toml", str(caught.value)))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).endswith("smollm2-135m.toml")
 
 
 def test_user_cards_lie_in_the_config_folder() -> None:
     assert user_cards_folder({"HOME": "/h"}) == Path("/h/.config/rlm-local/models")
     assert user_cards_folder({"HOME": "/h", "XDG_CONFIG_HOME": "/c"}) == Path("/c/rlm-local/models")
     assert user_cards_folder({"RLM_LOCAL_HOME": "/r"}) == Path("/r/models")
+    with pytest.raises(ConfigError, match="HOME is 'h', but must be an absolute path"):
+        user_cards_folder({"HOME": "h"})
     with pytest.raises(ConfigError, match="XDG_CONFIG_HOME is 'c'"):
         user_cards_folder({"XDG_CONFIG_HOME": "c"})
 
