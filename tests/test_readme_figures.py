@@ -17,7 +17,7 @@ README = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
 MEASURED = README.partition("## What it can do, measured ")[2].partition(" ## ")[0]
 NIAH = {"131,072": "niah-2026-11-22-131k", "1,048,576": "niah-2026-11-22-1m", "10,485,760": "niah-2026-11-22-10m"}
 ENGINE, CLASSIFY, COUNTS = "engine-2026-11-22", "classify-2026-11-22", "counts-2026-11-22-259k"
-KILLS, COST = "kills-2026-11-22", "runtime-cost-2026-11-22"
+KILLS, COST, MIXED = "kills-2026-11-22", "runtime-cost-2026-11-23", "mixed-2026-11-23-programs"
 
 
 def read(name: str, file: str = "result.json") -> Any:
@@ -133,6 +133,12 @@ def cost() -> tuple[str, ...]:
     )
 
 
+def mixed() -> tuple[str, ...]:
+    found = read(MIXED)
+    names = ("right", "partly", "wrong", "failures", "over_budget", "citations", "verified")
+    return (f"{found['tokens']:,}", *(f"{found['summary'][name]}" for name in names))
+
+
 def kills() -> tuple[str, ...]:
     found = read(KILLS)
     said = ["some" if found[name] else "none" for name in ("lost", "doubled", "paid_twice")]
@@ -150,6 +156,11 @@ CLAIMS: list[tuple[str, Callable[[], tuple[str, ...]]]] = [
         rf"from a script .*?: {NUMBER} ms a turn, {NUMBER} to {NUMBER} ms a sub-call in a batch of 1,000, and (\d+) "
         r"MiB above (\d+) MiB of ASCII documents; where a character beyond Latin-1 .*?, (\d+) MiB above them",
         cost,
+    ),
+    (
+        rf"Fifty tasks of mixed kinds, {NUMBER} tokens each .*?: (\d+) right, (\d+) in part, (\d+) wrong\. (\d+) runs "
+        r"failed or ended unconfirmed, (\d+) spent more than they may, and of (\d+) quotes (\d+) stand where they say",
+        mixed,
     ),
     (
         rf"\| (\d+) sub-calls, 936 shared tokens, 32 tokens out each \| \*\*{NUMBER} s\*\* \| {NUMBER} s \| {NUMBER} s "
@@ -212,7 +223,7 @@ def test_the_share_of_cached_tokens_at_the_top_is_that_of_the_runs_below() -> No
 
 def test_every_report_that_the_readme_names_is_there_and_its_figures_are_checked() -> None:
     named = set(re.findall(r"bench/results/([\w.-]+-\d{4}-\d\d-\d\d[\w-]*)", README))
-    assert named <= {ENGINE, CLASSIFY, COUNTS, KILLS, COST, *NIAH.values()}
+    assert named <= {ENGINE, CLASSIFY, COUNTS, KILLS, COST, MIXED, *NIAH.values()}
     assert all((RESULTS / name).is_dir() for name in named)
 
 
