@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from rlm_local.cli.inputs import json_of, read_bytes, refuse_stdin_twice
+from rlm_local.cli.inputs import read_bytes, read_json, refuse_stdin_twice
 from rlm_local.cli.streams import write_result
 from rlm_local.grammar import MAX_TEXT_BYTES, AnswerSchema, TurnState, refusal, turn_grammar
 from rlm_local.trace import visible
@@ -87,4 +87,4 @@ def read_schema(file: str | None) -> AnswerSchema | None:
     """Return the schema in a file. Raises ConfigError, in one sentence, for whatever is wrong with it."""
     if file is None:
         return None
-    return AnswerSchema(json_of(read_bytes(file, MAX_SCHEMA_BYTES), file))
+    return AnswerSchema(read_json(file, MAX_SCHEMA_BYTES))

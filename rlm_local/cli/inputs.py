@@ -28,6 +28,11 @@ def read_bytes(file: str, most: int) -> bytes:
     return data
 
 
+def read_json(file: str, most: int) -> Any:
+    """Return the value that a file, or standard input, says in JSON. Raises ConfigError, as read_bytes and json_of."""
+    return json_of(read_bytes(file, most), file)
+
+
 def json_of(data: bytes, told: str) -> Any:
     """Return the value that JSON says, in which no object has a key twice; `told` is where it stands.
 

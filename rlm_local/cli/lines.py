@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from rlm_local.cli.inputs import NO_NAME
 from rlm_local.documents.decode import binary_kind
 from rlm_local.errors import ConfigError
 
@@ -33,8 +34,7 @@ def check_items(file: str) -> None:
             raise ConfigError(f"{file} is {kind.name}, but an item is a line of text", hint=kind.repair)
         next(_lines(file), "")
     except OSError as error:
-        shown = file or "''"
-        raise ConfigError(f"{shown} cannot be read: {error.strerror}", hint="name a file of lines") from error
+        raise ConfigError(f"{file or NO_NAME} cannot be read: {error.strerror}", hint="name a file of lines") from error
 
 
 async def read_lines(file: str) -> AsyncIterator[str]:

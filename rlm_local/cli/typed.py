@@ -21,7 +21,7 @@ from rlm_local.calls import FreeCaller, check_arguments, classify_all, in_order,
 from rlm_local.cards import DEFAULT_MODEL
 from rlm_local.cli.ending import ENDINGS, Ended, ended_by_signals
 from rlm_local.cli.grammar import MAX_SCHEMA_BYTES
-from rlm_local.cli.inputs import json_of, read_bytes, refuse_stdin_twice
+from rlm_local.cli.inputs import json_of, read_bytes, read_json, refuse_stdin_twice
 from rlm_local.cli.lines import check_items, read_lines
 from rlm_local.cli.streams import Patient, write_result
 from rlm_local.config import home
@@ -91,7 +91,7 @@ def classify(
     if live and passes > 1:
         raise ConfigError("--live answers each line at once, but --passes 2 reads lines again; leave one of them out")
     refuse_stdin_twice(items, labels, examples)
-    args: Args = {"labels": json_of(read_bytes(labels, MAX_LABELS_BYTES), labels), "passes": passes, "long": long}
+    args: Args = {"labels": read_json(labels, MAX_LABELS_BYTES), "passes": passes, "long": long}
     if instruction is not None:
         args["instruction"] = instruction
     if examples is not None:
@@ -115,7 +115,7 @@ def extract(
     Exit code 3 when an item has no value; it says why.
     """
     refuse_stdin_twice(items, schema)
-    args: Args = {"schema": json_of(read_bytes(schema, MAX_SCHEMA_BYTES), schema), "long": long}
+    args: Args = {"schema": read_json(schema, MAX_SCHEMA_BYTES), "long": long}
     if instruction is not None:
         args["instruction"] = instruction
     return _run(CallKind.EXTRACT, args, items, model, window, max_tokens, partial(_valued, "value"))

@@ -99,11 +99,7 @@ def is_echo(value: JsonValue, told: str) -> bool:
 def is_quoted(value: JsonValue, told: str) -> bool:
     """Say whether an answer stands word by word in what was told."""
     words = _words(value)
-    return len(words) >= ECHO_WORDS and _stand_together(words, _words(told))
-
-
-def _stand_together(words: list[str], text: list[str]) -> bool:
-    return f" {' '.join(words)} " in f" {' '.join(text)} "
+    return len(words) >= ECHO_WORDS and f" {' '.join(words)} " in f" {' '.join(_words(told))} "
 
 
 def _words(value: JsonValue) -> list[str]:
