@@ -29,7 +29,7 @@ _COMMON = frozenset(  # in questions of every kind
 )
 _FEW = 3  # lines of prose may by chance have as many commas
 _MOST_TOLD = 16  # fields
-_SHOWN_CHARS = 30  # of a field, with its name
+_SHOWN_CHARS, _LEAST_SHOWN = 30, 10  # characters of a field with its name, and of its value behind a long one
 _DAY = re.compile(r"\d{4}-\d\d-\d\d( .*)?")
 
 
@@ -81,14 +81,14 @@ def places(fields: Sequence[Field]) -> str:
 
 
 def _told(field: Field) -> str:
-    has_name = isinstance(field.name, str)
-    name = f"({field.name}) " if has_name else ""
+    said = _short(field.name, _SHOWN_CHARS) if isinstance(field.name, str) else ""
+    name = f"({said}) " if said else ""
     if not isinstance(field.value, str):
         return f"{name}is a number like {field.value}"
     if _DAY.fullmatch(field.value):
         return f"{name}is a day like '2021-05-03'"
-    chars = _SHOWN_CHARS - (len(f"{field.name}: ") if has_name else 0)
-    return f"{name}is like {_short(field.value, chars)!r}"
+    chars = _SHOWN_CHARS - (len(f"{said}: ") if said else 0)
+    return f"{name}is like {_short(field.value, max(chars, _LEAST_SHOWN))!r}"
 
 
 def _last(rows: Sequence[Row], name: object) -> object:

@@ -70,6 +70,7 @@ def test_lines_have_the_fields_that_table_finds_in_them(head: str, fields: dict[
         (1, "2021-03-05x", "is like '2021-03-05x'"),
         (1, "b" * 31, f"is like '{'b' * 30}...'"),
         ("Text", "b" * 31, f"(Text) is like '{'b' * 24}...'"),
+        ("n" * 99, "b" * 999, f"({'n' * 30}...) is like '{'b' * 10}...'"),
     ],
 )
 def test_the_model_is_told_what_stands_at_which_place_of_a_row(name: object, value: object, told: str) -> None:
