@@ -43,6 +43,7 @@ class Planned:
     tokens: int
     tasks: int
     arm: str
+    max_seconds: float  # of one task
 
     @property
     def name(self) -> str:
@@ -57,7 +58,6 @@ class Planned:
 class Series:
     model: str
     seed: int
-    max_seconds: float  # of one task
     runs: tuple[Planned, ...]
 
     def pieces(self) -> Iterator[tuple[Planned, int]]:
@@ -71,7 +71,7 @@ class Series:
     def command(self, run: Planned, tasks: int, data: Path, out: Path) -> list[str]:
         """Return the command that brings a run to so many tasks."""
         said = {"arm": run.arm, "model": self.model, "tokens": run.tokens, "tasks": tasks, "seed": self.seed}
-        said |= {"max-seconds": f"{self.max_seconds:g}", "data": data, "out": out / run.name}
+        said |= {"max-seconds": f"{run.max_seconds:g}", "data": data, "out": out / run.name}
         options = [word for name, value in said.items() for word in (f"--{name}", str(value))]
         return [sys.executable, "-m", "bench", "run", run.task, *options]
 
@@ -80,19 +80,18 @@ def read_series(path: Path) -> Series:
     """Return what a file names. Raises ConfigError for a field that is missing, unknown or out of its bounds."""
     top = read_table(path)
     model, seed = top.text("model"), top.count("seed")
-    max_seconds = top.needed_number("max_seconds", 1, 86_400)
     runs = [run for table in top.tables("runs", required=True) for run in _runs(table)]
     top.finish()
     if len({run.name for run in runs}) < len(runs):
         raise ConfigError(f"{path}: two runs have the same task, tokens and arm")
-    return Series(model, seed, max_seconds, tuple(runs))
+    return Series(model, seed, tuple(runs))
 
 
 def _runs(table: StrictTable) -> list[Planned]:
     task, tokens, tasks = table.one_of("task", tuple(FAMILIES)), table.count("tokens"), table.count("tasks")
-    arms = table.texts("arms", _ARM)
+    arms, max_seconds = table.texts("arms", _ARM), table.needed_number("max_seconds", 1, 86_400)
     table.finish()
-    return [Planned(task, tokens, tasks, arm) for arm in arms]
+    return [Planned(task, tokens, tasks, arm, max_seconds) for arm in arms]
 
 
 @click.command("series")

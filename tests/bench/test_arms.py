@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -142,6 +143,21 @@ async def test_the_summary_agent_answers_from_what_it_has_when_its_tokens_are_sp
     assert answer.stop is StopReason.TOKEN_LIMIT
     assert answer.value == "no number"
     assert answer.usage.total_tokens <= 2_000
+    assert not answer.reason.startswith("notes of 100")
+
+
+async def test_the_summary_agent_answers_before_its_time_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+
+    def reply(completion: Completion) -> str:
+        nonlocal now_s
+        now_s += 100.0
+        return "a note" if "The next part:\n" in completion.messages[-1].content else "1234567"
+
+    monkeypatch.setattr("bench.arms.spending.time", SimpleNamespace(monotonic=lambda: now_s))
+    arm = SummaryAgent(AnsweringEngine(reply, window_tokens=1_024), replace(LIMITS, wall_s=350), Sampling())
+    answer = await arm.answer(TASK)
+    assert (answer.value, answer.stop, answer.turns) == ("1234567", StopReason.TIME_LIMIT, 3)
     assert not answer.reason.startswith("notes of 100")
 
 

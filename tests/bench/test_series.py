@@ -13,8 +13,8 @@ from bench.run_commands import INTERRUPTED
 from bench.series import Planned, Series, make, read_series, series_command
 from rlm_local.errors import ConfigError
 
-HEAD = 'model = "toy"\nseed = 1\nmax_seconds = 60\n'
-NIAH = '[[runs]]\ntask = "niah"\ntokens = 1000\ntasks = 3\narms = ["rlm", "rag"]\n'
+HEAD = 'model = "toy"\nseed = 1\n'
+NIAH = '[[runs]]\ntask = "niah"\ntokens = 1000\ntasks = 3\narms = ["rlm", "rag"]\nmax_seconds = 60\n'
 # In the place of `python -m bench run`: writes a row for each task, or ends like an arm that cannot be made ready.
 RUN = """
 import pathlib, sys
@@ -30,8 +30,9 @@ for at in range(int(tasks)):
 
 
 def test_every_run_has_a_quarter_of_its_tasks_before_any_has_all() -> None:
-    runs = (Planned("niah", 8_192, 20, "rlm"), Planned("pairs", 8_192, 3, "rag"), Planned("code", 8_192, 1, "rlm"))
-    pieces = [(run.task, tasks) for run, tasks in Series("toy", 1, 60, runs).pieces()]
+    asked = (("niah", 20, "rlm"), ("pairs", 3, "rag"), ("code", 1, "rlm"))
+    runs = tuple(Planned(task, 8_192, tasks, arm, 60) for task, tasks, arm in asked)
+    pieces = [(run.task, tasks) for run, tasks in Series("toy", 1, runs).pieces()]
     assert pieces == [("niah", 5), ("pairs", 1), ("code", 1), ("niah", 10), ("pairs", 2), ("niah", 20), ("pairs", 3)]
 
 
