@@ -24,7 +24,7 @@ class Provenance:
     command: str
     began: str  # ISO 8601, UTC
     rlm_local: str
-    commit: str  # with "+changes" when the work tree differs from it; empty outside a clone
+    commit: str  # with "+changes" when the work tree differs from it, bench/results apart; empty outside a clone
     python: str
     machine: str
     packages: dict[str, str]
@@ -76,7 +76,8 @@ def refuse_full(out: Path | None) -> None:
 
 def _commit() -> str:
     revision = _git("rev-parse", "HEAD")
-    return f"{revision}+changes" if revision and _git("status", "--porcelain") else revision
+    changed = _git("status", "--porcelain", "--", ".", ":(exclude)bench/results")  # results are no code
+    return f"{revision}+changes" if revision and changed else revision
 
 
 def _git(*arguments: str) -> str:

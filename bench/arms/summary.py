@@ -17,9 +17,7 @@ NOTES = (
     "Write the new notes: all of the old ones and of this part that helps to answer the question, as short as you can."
 )
 NONE_YET = "(none yet)"
-PART_TOKENS = (
-    8_192  # at most: two cores read 32,768 in a quarter of an hour, and no time limit could be kept
-)
+PART_TOKENS = 8_192  # at most: two cores read 32,768 in a quarter of an hour, and no time limit could be kept
 
 
 class SummaryAgent:
