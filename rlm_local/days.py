@@ -25,6 +25,32 @@ _FORMS = tuple(
 )
 
 
+_A_DAY = (
+    r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.]\d{1,2}[/.]\d{4}|\d{1,2}-[a-z]{3,9}-\d{4}"
+    r"|\d{1,2}(?:st|nd|rd|th|\.)? [a-z]{3,9}\.?,? \d{4}|[a-z]{3,9}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4})(?!\d)"
+)
+_HEADING = re.compile(  # "[2021-03-04] ...", "Date: 4 March 2021 ...", "Porto, 4 March 1881"
+    rf"^(?P<indent>[ \t]*)\W{{0,4}}(?:[^\W\d]+[:,]? )?\W{{0,2}}(?P<day>{_A_DAY})", re.IGNORECASE | re.MULTILINE
+)
+
+
+def headings(text: str) -> list[tuple[int, str]]:
+    """Return where in a text lines begin that a day heads, in order, and that day as "YYYY-MM-DD".
+
+    Indented lines count only where no other has one. Days that may be read in two ways are left out, all of them.
+    """
+    found = list(_HEADING.finditer(text))
+    flush = [match for match in found if not match["indent"]] or found
+    slashed = [match["day"] for match in flush if "/" in match["day"]]
+    of_slashed = day_reader(slashed) if slashed else None
+    days = []
+    for match in flush:
+        read = of_slashed if "/" in match["day"] else day_reader([match["day"]])
+        if read is not None:
+            days.append((match.start(), read(match["day"])))
+    return days
+
+
 def day_reader(texts: Sequence[str]) -> Callable[[str], str] | None:
     """Return what writes each of these texts as "YYYY-MM-DD"; None where not all are days, or may be read in two ways.
 

@@ -71,6 +71,13 @@ class Row(dict[object, object]):
                 return value
         raise KeyError(f"no field {key!r}; fields: {', '.join(map(str, self))}")
 
+    def get(self, key: object, default: object = None) -> object:
+        """Return the field, as row[key] does. Raises KeyError for one that the rows do not have, whatever the default.
+
+        All rows have the same fields: a default for a wrong name would be what every row says.
+        """
+        return self[key]
+
 
 def separator(lines: Sequence[str]) -> str:
     """Return what stands between the fields of most lines; empty when nothing does."""

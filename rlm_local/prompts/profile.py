@@ -4,8 +4,10 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
 
     system       rules of the game; the same bytes for every run, so that its KV cache is too
     user / assistant  worked turns in the order they stand: a user message, then the assistant's reply
-    program      a question about other documents and the block that answered it; as many as there are
-    similar      stands before a question that programs are like; $programs, $places
+    program      a question about other lines of fields and the block that answered it; as many as there are
+    similar      stands before a question over lines that programs are like; $programs, $places
+    program of documents  a question about many other documents, and its block
+    similar of documents  stands before a question about many documents that programs are like; $programs
     question     the opening of a real run; $question, $documents, $characters, $names, $head,
                  $subcall_tokens, $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
@@ -74,7 +76,8 @@ _ONCE = (
     "closed",
     "subcall",
 )
-_MAYBE = ("similar",)
+_MAYBE = {"similar": "similar", "similar of documents": "similar_of_documents"}  # section to field
+_LINES, _DOCUMENTS = "program", "program of documents"
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
 
@@ -106,8 +109,10 @@ class Profile:
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
-    programs: tuple[Program, ...] = ()  # of which the likest to a question are shown
+    programs: tuple[Program, ...] = ()  # for lines of fields; the likest to a question are shown
+    programs_of_documents: tuple[Program, ...] = ()  # for many documents
     similar: str = ""
+    similar_of_documents: str = ""
     sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 
@@ -131,16 +136,16 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL, package
         raise ConfigError(f"no prompt profile {name!r}; there are {', '.join(sorted(MAX_OUTPUT_CHARS))}")
     once: dict[str, str] = {}
     worked: list[Message] = []
-    programs: list[Program] = []
+    programs: dict[str, list[Program]] = {_LINES: [], _DOCUMENTS: []}
     text = _worded(path.read_text(encoding="utf-8"), protocol, packages)
     for heading, body in _sections(text):
         if heading in _WORKED:
             worked.append(Message(_WORKED[heading], body))
-        elif heading == "program":
+        elif heading in programs:
             asked, fence, code = body.partition("```repl\n")
-            programs.append(Program(asked.strip().removeprefix("Question: "), fence + code))
-        elif heading in (*_ONCE, *_MAYBE) and heading not in once:
-            once[heading] = body
+            programs[heading].append(Program(asked.strip().removeprefix("Question: "), fence + code))
+        elif heading in (*_ONCE, *_MAYBE) and (field := _MAYBE.get(heading, heading)) not in once:
+            once[field] = body
         else:
             raise ConfigError(f"{path.name}: section {heading!r} is unknown or stands twice")
     if missing := [section for section in _ONCE if section not in once]:
@@ -151,10 +156,11 @@ def load_profile(name: str, protocol: AnswerProtocol = DEFAULT_PROTOCOL, package
         name=title,
         protocol=protocol,
         worked=tuple(worked),
-        programs=tuple(programs),
         max_output_chars=chars,
         imports=None,
         sha256=hashlib.sha256(text.encode()).hexdigest(),
+        programs=tuple(programs[_LINES]),
+        programs_of_documents=tuple(programs[_DOCUMENTS]),
         **once,
     )
 

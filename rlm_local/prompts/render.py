@@ -40,13 +40,23 @@ def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, .
         turns=situation.turns,
         head=situation.head,
     )
-    fields = fields_of(situation.head)
-    if like := similar(situation.question, profile.programs) if fields else ():
-        shown = "\n\n".join(f"Question: {one.question}\n\n{one.code}" for one in like)
-        question = Template(profile.similar).substitute(programs=shown, places=places(fields)) + "\n\n" + question
+    question = _programs_before(profile, situation) + question
     if situation.answer_schema:
         question += "\n" + Template(profile.typed).substitute(schema=situation.answer_schema)
     return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))
+
+
+def _programs_before(profile: Profile, situation: Situation) -> str:
+    """Return what answered the likest questions about other documents of this kind; empty where none is like it."""
+    if fields := fields_of(situation.head):
+        like, words = similar(situation.question, profile.programs), profile.similar
+    elif len(situation.document_names) > 1:
+        many = profile.programs_of_documents
+        like, words = similar(situation.question, many, by_two=True), profile.similar_of_documents
+    else:
+        return ""
+    shown = "\n\n".join(f"Question: {one.question}\n\n{one.code}" for one in like)
+    return Template(words).substitute(programs=shown, places=places(fields)) + "\n\n" if like else ""
 
 
 def shown_head(profile: Profile, documents: Sequence[Document]) -> str:

@@ -12,6 +12,11 @@ from rlm_local.rows import LOOSE, Row, rows_of, separator
 
 MOST = 2  # programs that a model is shown
 _ENOUGH = 1.0  # shared words, each weighed by how few programs' questions have it; a word of one alone is 1
+_ENOUGH_OF_TWO = 0.7  # where two words must be shared at least
+_QUOTED = re.compile(r"(?<!\w)['\"‘“][^'\"\n]+['\"’”](?!\w)")
+_A_QUOTE = "a quoted text"  # a word of its own
+_EACH = re.compile(r"\bhow many of (?:the|these|those|our|my)\b", re.IGNORECASE)
+_A_COUNT = "a count of documents"  # too
 _YEAR = re.compile(r"\b(?:1[5-9]|20)\d\d\b")
 _MONTHS = frozenset(  # `calendar` has them in the locale's language
     re.findall(r"\w+", "January February March April May June July August September October November December")
@@ -49,15 +54,22 @@ class Field:
     value: object  # of one row, as table() gives it
 
 
-def similar(question: str, programs: Sequence[Program], most: int = MOST) -> tuple[Program, ...]:
-    """Return the programs whose questions are most like this one, the likest last; none where none is like it."""
-    known = [_words(program.question) for program in programs]
+def similar(
+    question: str, programs: Sequence[Program], most: int = MOST, *, by_two: bool = False
+) -> tuple[Program, ...]:
+    """Return the programs whose questions are most like this one, the likest last; none where none is like it.
+
+    by_two: they must share two words at least; one alone ("first") stands in questions of any kind.
+    """
+    words_of = _words_and_forms if by_two else _words
+    known = [words_of(program.question) for program in programs]
     spread = Counter(word for words in known for word in words)
-    asked = _words(question)
+    asked = words_of(question)
     weight = {word: 1 - math.log(count) / math.log(len(programs) + 1) for word, count in spread.items()}
-    scores = [sum(weight[word] for word in words & asked) for words in known]
+    least, enough = (2, _ENOUGH_OF_TWO) if by_two else (1, _ENOUGH)
+    scores = [sum(weight[word] for word in words & asked) if len(words & asked) >= least else 0.0 for words in known]
     best = sorted(range(len(programs)), key=lambda at: (-scores[at], at))[:most]
-    return tuple(programs[at] for at in reversed(best) if scores[at] >= _ENOUGH)
+    return tuple(programs[at] for at in reversed(best) if scores[at] >= enough)
 
 
 def fields_of(head: str) -> tuple[Field, ...]:
@@ -105,3 +117,8 @@ def _words(text: str) -> frozenset[str]:
     kept = {word.removesuffix("s") for word in words if word not in _COMMON}
     years = len(_YEAR.findall(text))
     return frozenset(kept | set(_DATES[:years]))
+
+
+def _words_and_forms(text: str) -> frozenset[str]:
+    """Return the words, and two more for what a question asks by its form."""
+    return _words(text) | {word for word, form in ((_A_QUOTE, _QUOTED), (_A_COUNT, _EACH)) if form.search(text)}

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from sandbox.worker.folding import Haystack
 
 
+_NAMES_TOLD = 20
+_BEGINNING_CHARS = 500  # where a document tells what it is
+
+
 class Document:
     """One document: .name, .text, .start (where .text begins in `context`), len(). A view, not a copy."""
 
@@ -66,6 +70,30 @@ class Corpus:
         ]
         self._folded: Haystack | None = None
 
+    def only(self, document: Document) -> Corpus:
+        """Return the corpus of one document, over the same context."""
+        part = Corpus(self.context, [document.name], [document.start], [len(document)])
+        part._folded = self.folded()
+        return part
+
+    def some(self, given: object) -> list[Document]:
+        """Return the documents that are meant: all for None, one by itself or its name, or those of a list.
+
+        A name may be a part of one, or stand at a document's beginning. Raises ValueError where no document fits.
+        """
+        if given is None or given is self.documents:
+            return self.documents
+        if isinstance(given, Document):
+            return [given]
+        if isinstance(given, list | tuple | set):
+            return list({one.start: one for each in given for one in self.some(each)}.values())
+        wanted = str(given).strip().lower()
+        for where in (_exact_name, _part_of_name, _beginning):
+            if found := [one for one in self.documents if wanted and where(one, wanted)]:
+                return found
+        names = ", ".join(one.name for one in self.documents[:_NAMES_TOLD])
+        raise ValueError(f"no document has {given!r} in its name or at its beginning; names: {names}")
+
     def folded(self) -> Haystack | None:
         """Return the context in lower case; None where lower case has other offsets."""
         if self._folded is None:
@@ -86,3 +114,15 @@ class Corpus:
         """Return the index of the document that holds this position of the context, -1 for a header line."""
         index = bisect_right(self.starts, position) - 1
         return index if index >= 0 and position < self.documents[index].end else -1
+
+
+def _exact_name(document: Document, wanted: str) -> bool:
+    return document.name.lower() == wanted
+
+
+def _part_of_name(document: Document, wanted: str) -> bool:
+    return wanted in document.name.lower()
+
+
+def _beginning(document: Document, wanted: str) -> bool:
+    return wanted in str(document[:_BEGINNING_CHARS]).lower()

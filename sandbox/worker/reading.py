@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from sandbox.worker.calls import Calls
 from sandbox.worker.corpus import Corpus
 from sandbox.worker.later import Later
 
@@ -13,9 +14,12 @@ if TYPE_CHECKING:
 
 
 def reading_tools(
-    corpus: Corpus, report: Callable[[Sequence[Span]], None], limits: Callable[[], Mapping[str, object]]
+    corpus: Corpus,
+    calls: Calls,
+    report: Callable[[Sequence[Span]], None],
+    limits: Callable[[], Mapping[str, object]],
 ) -> dict[str, Later]:
-    """Return them. report: told the span of every passage that search() found; limits: the cell's LIMITS."""
+    """Return them. report: told the span of every passage that was found; limits: the cell's LIMITS."""
 
     def search() -> Callable[..., object]:
         from sandbox.worker.search import Search
@@ -32,8 +36,20 @@ def reading_tools(
 
         return Chunks(corpus, limits)
 
+    def timeline() -> Callable[..., object]:
+        from sandbox.worker.timeline import Timeline
+
+        return Timeline(corpus, report)
+
+    def ask_each() -> Callable[..., object]:
+        from sandbox.worker.each import AskEach
+
+        return AskEach(corpus, calls, report)
+
     return {
         "search": Later("search(pattern, limit=None, chars=400, case=False, regex=True, show=True)", search),
         "table": Later("table(text=None, sep=None)", table),
         "chunks": Later("chunks(text=None, chars=None, tokens=None, lines=None, headings=False, overlap=0)", chunks),
+        "timeline": Later("timeline(pattern, documents=None)", timeline),
+        "ask_each": Later("ask_each(question, labels=None, documents=None, limit=3, chars=400)", ask_each),
     }

@@ -54,6 +54,13 @@ def test_a_whole_number_equals_its_text_too_and_is_a_number_otherwise() -> None:
     assert sorted([user, 9]) == [9, 85312]
 
 
+def test_a_default_does_not_answer_for_a_field_that_no_row_has() -> None:
+    first = table_over(TOLD)()[0]
+    assert (first.get("user"), first.get("User", 1), first.get(1)) == (85312, 85312, 85312)
+    with pytest.raises(KeyError, match="no field 'Sender'; fields: Date, User, Text"):
+        first.get("Sender", "")
+
+
 def test_a_row_knows_its_document_its_line_and_its_own_words() -> None:
     first, *_ = table_over("nothing", TOLD)()
     assert (first.document, first.line) == ("doc-1", 3)

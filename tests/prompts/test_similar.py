@@ -1,4 +1,4 @@
-"""A question over lines comes with the programs that answered the likest ones, and any other question with none."""
+"""A question over lines, or over many documents, comes with the programs that answered the likest ones."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PROGRAMS = (
 )
 
 
-def asked(question: str, head: str, profile: str = "small") -> str:
-    situation = Situation(question, ("visits.txt",), 5_000, 4_000, 12_000, 6, head)
+def asked(question: str, head: str, profile: str = "small", names: tuple[str, ...] = ("visits.txt",)) -> str:
+    situation = Situation(question, names, 5_000, 4_000, 12_000, 6, head)
     return opening_messages(load_profile(profile), situation)[-1].content
 
 
@@ -132,3 +132,59 @@ def test_a_program_of_the_small_profile_runs_and_prints_what_it_is_asked(
     ]
     assert capsys.readouterr().out.strip() == printed[at]
     assert len(printed) == len(load_profile("small").programs)
+
+
+@pytest.mark.parametrize(
+    ("question", "calls"),
+    [
+        ("How many of the 31 patients have the diagnosis 'Gout' in their chart?", ["ask_each", "in document.text"]),
+        ("How many of our 200 contracts have a cap on liability?", ["ask_each", "in document.text"]),
+        ("What is the latest value of 'Oral temperature' in the chart of Ada Berg?", ["timeline", "entries[-1]"]),
+        ("On which day was 'Naproxen' first ordered for Ada Berg?", ["timeline", "entries[0]"]),
+        ("How many of the 59 patients have ever been diagnosed with high blood pressure?", ["llm_classify(list("]),
+        ("Which contracts have both kinds of clauses: A (May it end?), and B (Is it mutual?)? List their names.",
+         ["ask_each"]),
+        ("Which band was founded first, the Kinks or the Zombies?", []),
+        ("The law of which state governs the contract C1083? Answer with its name alone.", []),
+    ],
+)  # fmt: skip
+def test_a_question_over_many_documents_comes_with_what_answered_the_likest(question: str, calls: list[str]) -> None:
+    text = asked(question, "A letter.\nDear Marie,\nit rains.\n", names=("a.txt", "b.txt"))
+    assert [call for call in calls if call not in text] == []
+    assert text.startswith("Blocks that answered such questions about other documents:" if calls else "Question: ")
+    assert asked(question, "A letter.\nDear Marie,\nit rains.\n").startswith("Question: ")  # of one document
+
+
+class Ship:
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys: pytest.CaptureFixture[str]) -> None:
+    program = load_profile("small").programs_of_documents[at]
+    code = re.fullmatch(r"```repl\n(.*)\n```", program.code, re.DOTALL)
+    assert code is not None
+    documents = [
+        Ship("Mary Ann", "Remarks: Leak in the hull (mended); Rust\n"),
+        Ship("Vega", "All well.\n  Remarks: Hole under the waterline\n"),
+    ]
+    names = {
+        "documents": documents,
+        "timeline": lambda said, name: [f"2021-03-04: {said} of {name}", f"2021-05-06: {said}"],
+        "ask_each": lambda asked, labels: {"L1": "yes", "L2": "no" if "Smoking" in asked else "yes"},
+        "llm_classify": lambda items, labels: [labels[0] if "Rust" not in item else labels[1] for item in items],
+    }
+    exec(code[1], names)
+    printed = [
+        "1 ['Mary Ann']",
+        "['Mary Ann']",
+        "2021-05-06: Oil pressure",
+        "2021-03-04: Bilge pump of Mary Ann",
+        "2 ['L1', 'L2']",
+        "['Leak in the hull', 'Hole under the waterline'] 2",
+        "['L1']",
+    ]
+    assert capsys.readouterr().out.strip() == printed[at]
+    assert len(printed) == len(load_profile("small").programs_of_documents)

@@ -1,0 +1,64 @@
+"""ask_each(): one question to every document, each answered from its own passages."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from sandbox.worker.calls import Calls
+from sandbox.worker.corpus import Corpus
+from sandbox.worker.search import Search, Span
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_NOTHING = "(no passage of this document has a word of the question)"
+
+
+class AskEach:
+    """The REPL name `ask_each`. report: told the span of every passage that a sub-model is given."""
+
+    def __init__(self, corpus: Corpus, calls: Calls, report: Callable[[Sequence[Span]], None]) -> None:
+        self._corpus = corpus
+        self._calls = calls
+        self._report = report
+
+    def __call__(
+        self,
+        question: str,
+        labels: Sequence[str] | None = None,
+        documents: object = None,
+        limit: int = 3,
+        chars: int = 400,
+    ) -> dict[str, Any]:
+        """Return what a language model answers to the question for each document, by its name.
+
+        It reads the passages of that document that search() finds. labels: what an answer may be, as ["yes", "no"];
+        by default any text. documents: as timeline() takes them. limit, chars: how many passages of a document, and
+        how long. Prints how many documents have which label. An answer that failed is None.
+        """
+        if not isinstance(question, str) or not question.strip():
+            raise TypeError("ask_each() takes a question, a text with words")
+        chosen = self._corpus.some(documents)
+        number = f"{len(chosen)} {'document' if len(chosen) == 1 else 'documents'}"
+        passages = []
+        for document in chosen:
+            found = Search(self._corpus.only(document), self._report_of(document.name))(
+                question, limit=limit, chars=chars, show=False
+            )
+            passages.append(str(found) if found else _NOTHING)
+        if labels is None:
+            asked = [f"{text}\n\nQuestion: {question}" for text in passages]
+            answers: Sequence[Any] = self._calls.llm_query_batched(asked)
+            print(f"ask_each: {number}")
+        else:
+            answers = self._calls.llm_classify(passages, labels, instruction=question)
+            counts = Counter(str(answer) for answer in answers)
+            print(f"ask_each: {number}; {', '.join(f'{name} {n}' for name, n in counts.most_common())}")
+        return {document.name: answer for document, answer in zip(chosen, answers, strict=True)}
+
+    def _report_of(self, name: str) -> Callable[[Sequence[Span]], None]:
+        """Return what tells of a document's spans under its own number: in a corpus of one it is the first."""
+        index = next(at for at, document in enumerate(self._corpus.documents) if document.name == name)
+        return lambda spans: self._report([(index, start, end) for _, start, end in spans])
