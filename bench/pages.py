@@ -8,21 +8,27 @@ from pathlib import Path
 
 from bench.compare import Finished, compare_runs, comparison_line
 from bench.lines_chart import cost_chart, score_chart
+from bench.measured import Measured
 
 HEADS = (
     *("arm", "model", "score", "tasks", "right", "answered", "refused", "failed"),
     *("tokens p25 / p50 / p75 / p95", "cached", "sub-calls p50 / p95", "seconds p50 / p95", "labelled right"),
 )
 COSTS = (("tokens of a task", "tokens", "total_tokens"), ("seconds of a task", "s", "wall_s"))
+MEASURED = "Speed, load and the jail"
 BASE = "rlm"  # the arm that the others are compared with
 
 
-def write_report(runs: Sequence[Finished], folder: Path) -> list[Path]:
-    """Write report.md and report.html into the folder, and return where they are."""
+def write_report(runs: Sequence[Finished], folder: Path, measured: Sequence[Measured] = ()) -> list[Path]:
+    """Write report.md and report.html into the folder, and return where they are.
+
+    What a person has written in notes.md there, on what the traces say, comes first. measured: of what runs no tasks.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    page, site = folder / "report.md", folder / "report.html"
-    page.write_text(markdown(runs), encoding="utf-8")
-    site.write_text(html(runs), encoding="utf-8")
+    page, site, notes = folder / "report.md", folder / "report.html", folder / "notes.md"
+    said = notes.read_text(encoding="utf-8").strip() if notes.is_file() else ""
+    page.write_text(markdown(runs, measured, said), encoding="utf-8")
+    site.write_text(html(runs, measured, said), encoding="utf-8")
     return [page, site]
 
 
@@ -34,11 +40,15 @@ def groups(runs: Sequence[Finished]) -> dict[tuple[str, int, int], list[Finished
     return found
 
 
-def markdown(runs: Sequence[Finished]) -> str:
-    lines = ["# Arms side by side", ""]
+def markdown(runs: Sequence[Finished], measured: Sequence[Measured] = (), notes: str = "") -> str:
+    lines = ["# Arms side by side", "", *([notes, ""] if notes else [])]
     for (task, tokens, seed), own in groups(runs).items():
         lines += [f"## {task}, {tokens:,} tokens, seed {seed}", "", *_table(own), "", *_floor_lines(own)]
         lines += [*_comparisons(own), "", *_kinds(own), ""]
+    if measured:
+        lines += [f"## {MEASURED}", ""]
+    for one in measured:
+        lines += [f"### {one.name}", "", one.page, ""]
     lines += ["## Made with", "", "| run | command | began | commit | weights | profile | grammar | data |"]
     lines += ["|" + " --- |" * 8]
     lines += [_row(_made(run)) for run in runs]
@@ -101,9 +111,9 @@ def _made(run: Finished) -> tuple[str, ...]:
     return run.name, f"`{made['command']}`", made["began"], made["commit"][:12], weights, profile, grammar, data
 
 
-def html(runs: Sequence[Finished]) -> str:
-    """Return the report with plots, as one file."""
-    body = ["<h1>Arms side by side</h1>"]
+def html(runs: Sequence[Finished], measured: Sequence[Measured] = (), notes: str = "") -> str:
+    """Return the report with plots, as one file. Pages that are Markdown stand in it as they are."""
+    body = ["<h1>Arms side by side</h1>", *([_as_it_is(notes)] if notes else [])]
     by_task: dict[str, list[Finished]] = {}
     for run in runs:
         by_task.setdefault(run.result["task"], []).append(run)
@@ -118,15 +128,23 @@ def html(runs: Sequence[Finished]) -> str:
             body += [f"<p>{escape(line.removeprefix('- '))}</p>" for line in (*_floor_lines(same), *_comparisons(same))]
             for title, unit, name in COSTS:
                 body.append(cost_chart(title, unit, {run.title: run.summary["spread"][name] for run in same}))
+    if measured:
+        body.append(f"<h2>{MEASURED}</h2>")
+    for one in measured:
+        body += [f"<h3>{escape(one.name)}</h3>", _as_it_is(one.page)]
     heads = ("run", "command", "began", "commit", "weights", "profile", "grammar", "data")
     body += ["<h2>Made with</h2>", _html_table(heads, map(_made, runs))]
     style = (
         "body{font:14px sans-serif;max-width:1100px;margin:2em auto;color:#1f2933}table{border-collapse:collapse}"
         "td,th{border:1px solid #cbd2d9;padding:4px 8px;text-align:left;vertical-align:top}"
-        "svg{display:block;margin:1em 0}"
+        "svg{display:block;margin:1em 0}pre{white-space:pre-wrap;background:#f5f7fa;padding:1em}"
     )
     head = f'<meta charset="utf-8"><title>Arms side by side</title><style>{style}</style>'
     return "\n".join(["<!doctype html>", f'<html lang="en"><head>{head}</head><body>', *body, "</body></html>", ""])
+
+
+def _as_it_is(text: str) -> str:
+    return f"<pre>{escape(text)}</pre>"
 
 
 def _html_table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -12,6 +12,7 @@ import click
 from bench.arms.build import ARMS
 from bench.compare import compare_runs, comparison_line, read_run
 from bench.haystack import DEFAULT_DATA
+from bench.measured import is_run, read_measured
 from bench.mechanics import Mechanics, measure_mechanics
 from bench.output import say, write_result
 from bench.pages import write_report
@@ -147,8 +148,12 @@ def compare_command(first: Path, second: Path, as_json: bool) -> int:
 @click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", type=Folder(), required=True, help="Folder for report.md and report.html.")
 def report_command(folders: tuple[Path, ...], out: Path) -> int:
-    """Put the runs in FOLDERS side by side: a page, and one HTML file with plots that needs no network."""
-    for path in write_report([read_run(folder) for folder in folders], out):
+    """Put the runs in FOLDERS side by side: a page, and one HTML file with plots that needs no network.
+
+    Folders of other benches (engine, grammar, jail, load) follow them as they are. A notes.md in --out comes first.
+    """
+    runs = [read_run(folder) for folder in folders if is_run(folder)]
+    for path in write_report(runs, out, [read_measured(folder) for folder in folders if not is_run(folder)]):
         click.echo(str(path))
     return 0
 

@@ -21,6 +21,7 @@ import click
 from bench.arms.build import ARMS
 from bench.compare import read_run
 from bench.haystack import DEFAULT_DATA
+from bench.measured import read_measured
 from bench.output import RESULT, say
 from bench.pages import write_report
 from bench.run import ROWS
@@ -31,6 +32,7 @@ from rlm_local.errors import ConfigError
 from rlm_local.strict_toml import StrictTable, read_table
 
 SHARES = (0.25, 0.5, 1.0)
+_FOLDER = re.compile(r"[\w./-]+")
 _ARM = re.compile("|".join(map(re.escape, ARMS)))
 STOP_S = 60.0  # for a run to close its engine and write what it has
 
@@ -59,6 +61,7 @@ class Series:
     model: str
     seed: int
     runs: tuple[Planned, ...]
+    beside: tuple[Path, ...] = ()  # folders of other benches, for the report
 
     def pieces(self) -> Iterator[tuple[Planned, int]]:
         """Yield each run with the tasks that it is to have then: in every round more, and never the same twice."""
@@ -80,11 +83,12 @@ def read_series(path: Path) -> Series:
     """Return what a file names. Raises ConfigError for a field that is missing, unknown or out of its bounds."""
     top = read_table(path)
     model, seed = top.text("model"), top.count("seed")
+    beside = top.optional_texts("beside", _FOLDER) or []
     runs = [run for table in top.tables("runs", required=True) for run in _runs(table)]
     top.finish()
     if len({run.name for run in runs}) < len(runs):
         raise ConfigError(f"{path}: two runs have the same task, tokens and arm")
-    return Series(model, seed, tuple(runs))
+    return Series(model, seed, tuple(runs), tuple(path.parent / name for name in beside))
 
 
 def _runs(table: StrictTable) -> list[Planned]:
@@ -155,5 +159,6 @@ def _report(series: Series, out: Path) -> None:
     done, wanted = sum(run.done(out) for run in series.runs), sum(run.tasks for run in series.runs)
     say(f"{done} of {wanted} tasks are done")
     if made:
-        for path in write_report([read_run(folder) for folder in made], out):
+        runs = [read_run(folder) for folder in made]
+        for path in write_report(runs, out, [read_measured(folder) for folder in series.beside]):
             click.echo(str(path))

@@ -162,3 +162,26 @@ def test_the_html_page_needs_no_network_and_its_plots_are_whole(tmp_path: Path) 
     plots = [f"<svg{part.split('</svg>')[0]}</svg>" for part in text.split("<svg")[1:]]
     assert len(plots) == 5  # score against length, then two costs for each of two lengths
     assert all(ET.fromstring(plot).tag.endswith("svg") for plot in plots)
+
+
+def test_a_report_tells_of_other_benches_and_begins_with_what_a_person_has_noted(tmp_path: Path) -> None:
+    for name in ("rlm", "speed", "kills"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "rlm/result.json").write_text(json.dumps(RLM.result), encoding="utf-8")
+    (tmp_path / "speed/report.md").write_text("# The engine\n\n![times](time.svg)\n\n## Fan-out\n\n33 s\n")
+    (tmp_path / "kills/result.json").write_text(json.dumps({"lost": 0}), encoding="utf-8")
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "notes.md").write_text("Why <b> lost: it was cut.\n", encoding="utf-8")
+    folders = [str(tmp_path / name) for name in ("rlm", "speed", "kills")]
+    reported = CliRunner().invoke(bench, ["report", *folders, "--out", str(out)])
+    assert reported.exit_code == 0, reported.output
+    page = (out / "report.md").read_text(encoding="utf-8")
+    assert page.startswith("# Arms side by side\n\nWhy <b> lost: it was cut.\n\n## oolong-trec")
+    assert "### speed\n\n#### The engine\n\n##### Fan-out\n\n33 s\n" in page
+    assert '### kills\n\n```json\n{\n "lost": 0\n}\n```' in page
+    site = (out / "report.html").read_text(encoding="utf-8")
+    assert "<pre>Why &lt;b&gt; lost: it was cut.</pre>" in site
+    assert "<h3>speed</h3>\n<pre>#### The engine" in site
+    reported = CliRunner().invoke(bench, ["report", str(tmp_path), "--out", str(out)], standalone_mode=False)
+    assert isinstance(reported.exception, ConfigError)
