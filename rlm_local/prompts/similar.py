@@ -13,6 +13,7 @@ from rlm_local.rows import LOOSE, Row, rows_of, separator
 MOST = 2  # programs that a model is shown
 _ENOUGH = 1.0  # shared words, each weighed by how few programs' questions have it; a word of one alone is 1
 _ENOUGH_OF_TWO = 0.7  # where two words must be shared at least
+_AS_GOOD = 0.7  # of the best score: a simpler block that is less like it is taken all the same, where it is shown
 _QUOTED = re.compile(r"(?<!\w)['\"‘“][^'\"\n]+['\"’”](?!\w)")
 _A_QUOTE = "a quoted text"  # a word of its own
 _EACH = re.compile(r"\bhow many of (?:the|these|those|our|my)\b", re.IGNORECASE)
@@ -69,6 +70,8 @@ def similar(
     least, enough = (2, _ENOUGH_OF_TWO) if by_two else (1, _ENOUGH)
     scores = [sum(weight[word] for word in words & asked) if len(words & asked) >= least else 0.0 for words in known]
     best = sorted(range(len(programs)), key=lambda at: (-scores[at], at))[:most]
+    if by_two and best:
+        enough = max(enough, _AS_GOOD * scores[best[0]])
     return tuple(programs[at] for at in reversed(best) if scores[at] >= enough)
 
 

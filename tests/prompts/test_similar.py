@@ -144,6 +144,8 @@ def test_a_program_of_the_small_profile_runs_and_prints_what_it_is_asked(
         ("How many of the 59 patients have ever been diagnosed with high blood pressure?", ["llm_classify(list("]),
         ("Which contracts have both kinds of clauses: A (May it end?), and B (Is it mutual?)? List their names.",
          ["ask_each"]),
+        ("Quote word for word each passage of C1 that belongs to this kind of clause: Insurance. Is one kept?",
+         ["llm_filter"]),
         ("Which band was founded first, the Kinks or the Zombies?", []),
         ("The law of which state governs the contract C1083? Answer with its name alone.", []),
     ],
@@ -161,7 +163,7 @@ class Ship:
         self.text = text
 
 
-@pytest.mark.parametrize("at", range(7))
+@pytest.mark.parametrize("at", range(8))
 def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys: pytest.CaptureFixture[str]) -> None:
     program = load_profile("small").programs_of_documents[at]
     code = re.fullmatch(r"```repl\n(.*)\n```", program.code, re.DOTALL)
@@ -172,6 +174,9 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
     ]
     names = {
         "documents": documents,
+        "question": "Animals?",
+        "search": lambda asked, **given: ["a dog", "rent"],
+        "llm_filter": lambda items, condition: items[:1],
         "timeline": lambda said, name: [f"2021-03-04: {said} of {name}", f"2021-05-06: {said}"],
         "ask_each": lambda asked, labels: {"L1": "yes", "L2": "no" if "Smoking" in asked else "yes"},
         "llm_classify": lambda items, labels: [labels[0] if "Rust" not in item else labels[1] for item in items],
@@ -185,6 +190,7 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
         "2 ['L1', 'L2']",
         "['Leak in the hull', 'Hole under the waterline'] 2",
         "['L1']",
+        "['a dog']",
     ]
     assert capsys.readouterr().out.strip() == printed[at]
     assert len(printed) == len(load_profile("small").programs_of_documents)
