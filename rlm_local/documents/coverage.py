@@ -20,7 +20,7 @@ _ANCHORS = (200, 64, ANCHOR_CHARS)  # the longest that is found tells best which
 MOST_SCANNED_CHARS = 1_000_000_000  # of the context, in all searches for one answer: about a second
 _NEAR_CHARS = 1 << 16  # behind the last piece, where the next one is looked for first
 _LOOKING = frozenset(
-    {"context", "search", "table", "chunks", "timeline", "ask_each"}
+    {"context", "search", "table", "chunks", "timeline", "listed", "ask_each"}
 )  # names whose use looks through all documents
 
 

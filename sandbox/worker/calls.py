@@ -117,6 +117,11 @@ class Calls:
         replies = self._all("filter", _texts("llm_filter", given), {"condition": condition, "long": long}, kept=True)
         return [item for item, reply in zip(given, replies, strict=True) if reply["refused"] or reply["value"]]
 
+    def meet(self, texts: Sequence[str], condition: str) -> list[bool | None]:
+        """Return whether each text meets the condition; None where it could not be read."""
+        replies = self._all("filter", list(texts), {"condition": condition})
+        return [None if reply["refused"] else bool(reply["value"]) for reply in replies]
+
     def llm_reduce(self, texts: Iterable[str], instruction: str, *, max_tokens: int | None = None) -> str:
         """Return one text made of all by the instruction, in as many steps as the sub-model's window needs."""
         left = _texts("llm_reduce", texts)

@@ -48,15 +48,19 @@ class AskEach:
                 question, limit=limit, chars=chars, show=False
             )
             passages.append(str(found) if found else _NOTHING)
-        if labels is None:
-            asked = [f"{text}\n\nQuestion: {question}" for text in passages]
-            answers: Sequence[Any] = self._calls.llm_query_batched(asked)
-            print(f"ask_each: {number}")
-        else:
-            answers = self._calls.llm_classify(passages, labels, instruction=question)
-            counts = Counter(str(answer) for answer in answers)
-            print(f"ask_each: {number}; {', '.join(f'{name} {n}' for name, n in counts.most_common())}")
+        answers = self._answers(passages, question, labels)
+        counts = Counter(map(str, answers)) if labels else Counter()
+        told = [f"{name} {count}" for name, count in counts.most_common()]
+        print("; ".join([f"ask_each: {number}", *([", ".join(told)] if told else [])]))
         return {document.name: answer for document, answer in zip(chosen, answers, strict=True)}
+
+    def _answers(self, passages: list[str], question: str, labels: Sequence[str] | None) -> list[Any]:
+        if labels and sorted(map(str, labels)) == ["no", "yes"]:
+            # Not llm_classify: it learns from its items what a model prefers, as if there were as many of each label.
+            met = self._calls.meet(passages, question)
+            return [None if one is None else "yes" if one else "no" for one in met]
+        asked = [f"{text}\n\nQuestion: {question}" for text in passages]
+        return self._calls.llm_query_batched(asked, choices=labels)
 
     def _report_of(self, name: str) -> Callable[[Sequence[Span]], None]:
         """Return what tells of a document's spans under its own number: in a corpus of one it is the first."""

@@ -46,10 +46,16 @@ def reading_tools(
 
         return AskEach(corpus, calls, report)
 
+    def listed() -> Callable[..., object]:
+        from sandbox.worker.listed import Listed
+
+        return Listed(corpus)
+
     return {
         "search": Later("search(pattern, limit=None, chars=400, case=False, regex=True, show=True)", search),
         "table": Later("table(text=None, sep=None)", table),
         "chunks": Later("chunks(text=None, chars=None, tokens=None, lines=None, headings=False, overlap=0)", chunks),
         "timeline": Later("timeline(pattern, documents=None)", timeline),
+        "listed": Later("listed(label, documents=None)", listed),
         "ask_each": Later("ask_each(question, labels=None, documents=None, limit=3, chars=400)", ask_each),
     }

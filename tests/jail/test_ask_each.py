@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from rlm_local.jail.session import JailSession
-from rlm_local.types import CallForm, CellResult, CellStatus, Document, SubCall, Usage
+from rlm_local.types import CallForm, CallKind, CellResult, CellStatus, Document, JsonValue, SubCall, Usage
 from tests.jail.conftest import LIMITS, WALL_S, corpus_of
 
 pytestmark = pytest.mark.jail
@@ -23,12 +23,12 @@ async def answered(code: str) -> tuple[CellResult, list[tuple[str, CallForm]]]:
 
     async def query(texts: Sequence[str], form: CallForm) -> Sequence[SubCall]:
         asked.extend((text, form) for text in texts)
-        labels = form.args.get("labels")
-        values: list[object] = [
-            {"label": "yes" if "may keep" in text else "no", "confidence": 0.9} if labels else text.upper()[-9:]
-            for text in texts
+        is_filter = form.kind is CallKind.FILTER
+        values: list[JsonValue] = ["may keep" in text if is_filter else text.upper()[-9:] for text in texts]
+        return [
+            SubCall(text, str(value), Usage(), typed=True, value=value)
+            for text, value in zip(texts, values, strict=True)
         ]
-        return [SubCall(text, value, Usage()) for text, value in zip(texts, values, strict=True)]  # type: ignore[arg-type]
 
     async with await JailSession.start(corpus_of(*LEASES), LIMITS) as jail:
         result = await jail.execute(code, wall_s=WALL_S, query=query)
@@ -40,7 +40,7 @@ async def test_each_document_is_asked_once_from_its_own_passages(nsjail: None) -
     assert result.stdout == "ask_each: 3 documents; no 2, yes 1\n{'lease-1': 'yes', 'lease-2': 'no', 'lease-3': 'no'}\n"
     passages = [text for text, _ in asked]
     assert ["keep one dog" in passages[0], "No animal" in passages[1]] == [True, True]
-    assert all(form.args["instruction"] == "May the tenant keep an animal?" for _, form in asked)
+    assert all(form.args["condition"] == "May the tenant keep an animal?" for _, form in asked)
     assert {span.document for span in result.spans} >= {0, 1}
 
 
@@ -48,6 +48,12 @@ async def test_without_labels_an_answer_is_a_text_and_documents_may_be_named(nsj
     result, asked = await answered('print(ask_each("Which animal?", documents=["lease-2"]))')
     assert result.stdout == "ask_each: 1 document\n{'lease-2': 'H ANIMAL?'}\n"
     assert len(asked) == 1
+
+
+async def test_other_labels_are_what_an_answer_may_be(nsjail: None) -> None:
+    result, asked = await answered('print(ask_each("Which animal?", ["dog", "none"], "lease-1"))')
+    assert "lease-1" in result.stdout
+    assert asked[0][1].args["choices"] == ["dog", "none"]
 
 
 async def test_a_document_without_a_word_of_the_question_is_asked_all_the_same(nsjail: None) -> None:

@@ -1,0 +1,31 @@
+"""listed(): what stands behind a label, in which documents, and what is told where no line has it."""
+
+from __future__ import annotations
+
+import pytest
+
+from rlm_local.types import Document
+from sandbox.worker.listed import Listed
+from tests.jail.conftest import worker_corpus
+
+ADA = "[2019-05-01] Visit\n  Diagnoses: Gout (active); Anemia (disorder) (resolved 2018-01-01)\n  Plan: rest\n"
+EVA = "[2020-05-01] Visit\n- Diagnoses: Gout (resolved 2021-02-03).\nNo label here\n"
+
+
+def test_things_behind_a_label_come_once_with_all_who_have_them(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = Listed(worker_corpus(Document("Ada", ADA), Document("Eva", EVA)))
+    found = {"Gout": {"Ada", "Eva"}, "Anemia (disorder)": {"Ada"}}
+    assert listed("Diagnoses") == found
+    assert capsys.readouterr().out == "listed: 2 different things behind 'Diagnoses:'\n"
+    assert listed("diagnosis:") == found  # the likest label
+    assert listed("Diagnoses", "Eva") == {"Gout": {"Eva"}}
+
+
+def test_a_label_that_no_line_has_is_told_with_those_that_there_are() -> None:
+    listed = Listed(worker_corpus(Document("Ada", ADA), Document("Eva", EVA)))
+    with pytest.raises(
+        ValueError, match="no line begins with 'Allergies' and a colon; labels that there are: Diagnoses, Plan"
+    ):
+        listed("Allergies")
+    with pytest.raises(ValueError, match="labels that there are: none"):
+        Listed(worker_corpus(Document("a", "nothing")))("Plan")
