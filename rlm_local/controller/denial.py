@@ -17,6 +17,12 @@ _NOT_TOLD = re.compile(
 _NONE_FOUND = re.compile(
     r"\W*(?:there (?:is|are|was|were) )?(?:no(?: [\w'-]+){1,4}|none\b(?: [\w'-]+){0,4})\W*", re.IGNORECASE
 )
+_HOW_MANY = re.compile(r"\bhow many\b", re.IGNORECASE)
+_A_NUMBER = re.compile(
+    r"\d|\b(?:zero|nil|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|(?:thir|four|fif|six|seven|eigh|nine)teen"
+    r"|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|dozens?|hundreds?|thousands?|once|twice|both|all|every|half)\b",
+    re.IGNORECASE,
+)
 _NOTHINGS = frozenset({"0", "set", "Counter"})  # the words of 0, [], set(), Counter() and the like
 
 
@@ -30,6 +36,16 @@ def is_denial(value: JsonValue) -> bool:
 def is_zero(value: JsonValue) -> bool:
     """Say whether an answer is the number 0, which is what code that finds nothing counts."""
     return (value == 0 and not isinstance(value, bool)) if not isinstance(value, str) else value.strip(" .") == "0"
+
+
+def lacks_number(value: JsonValue, question: str) -> bool:
+    """Say whether a question asks how many, and the text that answers it names no number and does not deny any.
+
+    A plain "no" is the usual one: it answers whether there are any, and rests on nothing.
+    """
+    if not isinstance(value, str) or not _HOW_MANY.search(question):
+        return False
+    return not _A_NUMBER.search(value) and not is_denial(value)
 
 
 def has_looked_in_vain(turns: Sequence[Turn]) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.controller.again import has_run
-from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero
+from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero, lacks_number
 from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported
 from rlm_local.controller.long_value import long_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
@@ -44,6 +44,7 @@ class Judge:
         self.stuck = False
         self._rejected = False
         self._sent_to_look = 0
+        self._asked_for_number = False
         self._worked = "\n".join(message.content for message in profile.worked)
         # What stands below most outputs; other notes hold the model's own words, which it may well say again.
         self._told = "\n".join((profile.raised, profile.repeated, profile.circle, profile.last))
@@ -80,6 +81,9 @@ class Judge:
             return self.reject(
                 final.value, f"no document says {_short(final.unfound[0])!r}, which it names as a source"
             )
+        if not self._asked_for_number and lacks_number(final.value, self._question):
+            self._asked_for_number, self.held = True, final.value
+            return Verdict(fill(self._profile.rejected, why="the question asks how many, and no number stands in it"))
         # What the answering cell computed supports its own answer; a literal must have been seen.
         supported = (
             not is_written_out(turn.action)

@@ -169,3 +169,27 @@ def test_a_choice_without_a_look_rests_on_nothing() -> None:
     failed = Turn("...", Cell("1 / 0"), NOTHING, CellResult(CellStatus.RAISED, "", error="ZeroDivisionError"))
     turns = [failed, said("more common than"), said("more common than")]
     assert reasons(choosing, *turns)[-1] == "nothing that was printed says so"
+
+
+@pytest.mark.parametrize(
+    ("question", "value", "taken"),
+    [
+        ("How many of the 15 contracts are perpetual?", "no", False),
+        ("How many are perpetual?", "Those of Ada Berg.", False),
+        ("How many are perpetual?", "None of them.", True),
+        ("How many are perpetual?", "Three", True),
+        ("How many are perpetual?", "Twenty-two of them", True),
+        ("How many are perpetual?", "9", True),
+        ("How many are perpetual?", 9, True),
+        ("Is it perpetual?", "no", True),
+    ],
+)
+def test_how_many_is_answered_with_a_number_or_asked_once_more(question: str, value: JsonValue, taken: bool) -> None:
+    printed = looked("0 []\nThose of Ada Berg: 9, Three, Twenty-two", "None of them.")
+    judge = Judge(load_profile("small"), question, None)
+    assert reasons(judge, printed, said(value), said(value)) == [None, "" if taken else None, ""]
+    if not taken:
+        note = Judge(load_profile("small"), question, None).judge(
+            [printed, said(value)], TurnState.OPEN, printed=[], forced_by=None, why=""
+        )
+        assert "asks how many, and no number stands in it" in note.note
