@@ -125,6 +125,15 @@ def passes_of(value: JsonValue) -> int:
     return 1 if value == 1 else 2
 
 
+def sure_of(value: JsonValue) -> float:
+    """Return how likely it must be that an item meets a condition; as likely as not where nothing is said."""
+    if value is None:
+        return 0.5
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise BadCall(f"sure is {_shown(value)}, but must be a number from 0 to 1")
+    return float(value)
+
+
 def schema_of(value: JsonValue) -> AnswerSchema:
     """Return a schema that is served, and small enough to be compiled and told to the model."""
     if isinstance(value, str):

@@ -167,8 +167,9 @@ class Filter:
 
     waits_for = 0
 
-    def __init__(self, scorer: Scorer) -> None:
+    def __init__(self, scorer: Scorer, sure: float) -> None:
         self._scorer = scorer
+        self._sure = sure  # the chance from which on an item meets the condition
         self._prior: Prior | None = None
 
     @property
@@ -194,8 +195,8 @@ class Filter:
         if scored.failed:
             return scored.tally.failed(scored.item, scored.failed)
         assert self._prior is not None  # learn() was called
-        yes, no = self._prior.posterior(scored.scores)
-        return scored.tally.done(scored.item, yes > no)
+        yes, _ = self._prior.posterior(scored.scores)
+        return scored.tally.done(scored.item, yes > self._sure)
 
 
 Judge: TypeAlias = Classifier | Filter
@@ -223,9 +224,10 @@ async def classifier(
     return Classifier(scorer, system, examples, passes=passes, live=live)
 
 
-async def condition_filter(caller: Caller, condition: str, *, split: bool) -> Filter:
-    """Return what says of each text whether it meets the condition. Raises BadCall."""
-    return Filter(await Scorer.under(caller, (Message(Role.SYSTEM, _FILTER + condition),), _YES_NO, split=split))
+async def condition_filter(caller: Caller, condition: str, *, sure: float, split: bool) -> Filter:
+    """Return what says of each text whether it meets the condition, by a chance above `sure`. Raises BadCall."""
+    head = (Message(Role.SYSTEM, _FILTER + condition),)
+    return Filter(await Scorer.under(caller, head, _YES_NO, split=split), sure)
 
 
 async def classify(judge: Judge, items: Items[str]) -> AsyncGenerator[SubCall, None]:

@@ -18,6 +18,7 @@ from rlm_local.calls.checks import (
     only,
     passes_of,
     schema_of,
+    sure_of,
 )
 from rlm_local.calls.classify import Example, Judge, classifier, classify, condition_filter
 from rlm_local.calls.fan import in_order
@@ -36,7 +37,7 @@ async def judge_of(caller: Caller, kind: CallKind, args: Args, *, live: bool = F
     """
     if kind is CallKind.FILTER:
         asked = _Condition.of(args)
-        return await condition_filter(caller, asked.condition, split=asked.split)
+        return await condition_filter(caller, asked.condition, sure=asked.sure, split=asked.split)
     by = _Labelling.of(args)
     return await classifier(
         caller,
@@ -71,12 +72,14 @@ class _Condition:
     """What a filter is asked with. of() raises BadCall, as that of the other two does."""
 
     condition: str
+    sure: float
     split: bool
 
     @classmethod
     def of(cls, args: Args) -> _Condition:
-        only(args, "condition", "long")
-        return cls(instruction_of(args.get("condition"), "condition"), long_of(args.get("long")))
+        only(args, "condition", "sure", "long")
+        condition = instruction_of(args.get("condition"), "condition")
+        return cls(condition, sure_of(args.get("sure")), long_of(args.get("long")))
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,16 +139,17 @@ def map_items(items: str, instruction: str, max_tokens: int, long: str, model: s
 
 @click.command(name="filter")
 @click.option("--condition", required=True, help="What an item must be or say.")
+@click.option("--sure", type=float, default=0.5, show_default=True, help="How likely that must be, 0 to 1.")
 @_LONG
 @_MODEL
 @_WINDOW
 @_ITEMS
-def filter_items(items: str, condition: str, long: str, model: str, window: int | None) -> int:
+def filter_items(items: str, condition: str, sure: float, long: str, model: str, window: int | None) -> int:
     """Say of each line of ITEMS (`-` is standard input) whether it meets a condition: {item, meets} a line.
 
     Exit code 3 when that is not known of an item; it says why.
     """
-    args: Args = {"condition": condition, "long": long}
+    args: Args = {"condition": condition, "sure": sure, "long": long}
     return _run(CallKind.FILTER, args, items, model, window, Limits().subcall_tokens, partial(_valued, "meets"))
 
 
@@ -223,7 +224,7 @@ async def _results(
 
 def _told_in_options(said: str) -> str:
     """Return what is wrong with an argument, in the name of its option."""
-    return re.sub(r"^(?=(instruction|condition) )", "--", said)
+    return re.sub(r"^(?=(instruction|condition|sure) )", "--", said)
 
 
 def _read_examples(file: str) -> list[JsonValue]:

@@ -111,15 +111,21 @@ class Calls:
         args = {"instruction": instruction, "max_tokens": max_tokens, "long": long}
         return [reply["value"] for reply in self._all("map", _texts("llm_map", items), _given(args))]
 
-    def llm_filter(self, items: Iterable[Any], condition: str, *, long: str = "split") -> list[Any]:
-        """Return the items that meet the condition, in order. One that could not be read is kept, and told of."""
+    def llm_filter(
+        self, items: Iterable[Any], condition: str, *, sure: float | None = None, long: str = "split"
+    ) -> list[Any]:
+        """Return the items that meet the condition, in order. One that could not be read is kept, and told of.
+
+        sure: how likely it must be that one does, 0 to 1; by default more likely than not.
+        """
         given = _listed("llm_filter", items)
-        replies = self._all("filter", _texts("llm_filter", given), {"condition": condition, "long": long}, kept=True)
+        args = _given({"condition": condition, "sure": sure, "long": long})
+        replies = self._all("filter", _texts("llm_filter", given), args, kept=True)
         return [item for item, reply in zip(given, replies, strict=True) if reply["refused"] or reply["value"]]
 
-    def meet(self, texts: Sequence[str], condition: str) -> list[bool | None]:
-        """Return whether each text meets the condition; None where it could not be read."""
-        replies = self._all("filter", list(texts), {"condition": condition})
+    def meet(self, texts: Sequence[str], condition: str, *, sure: float) -> list[bool | None]:
+        """Return whether each text meets the condition, as llm_filter() has it; None where it could not be read."""
+        replies = self._all("filter", list(texts), {"condition": condition, "sure": sure})
         return [None if reply["refused"] else bool(reply["value"]) for reply in replies]
 
     def llm_reduce(self, texts: Iterable[str], instruction: str, *, max_tokens: int | None = None) -> str:

@@ -13,6 +13,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+SURE = 0.6  # of a yes: with 0.5 the 1.5B model finds a clause in half of the contracts that have none (21 looked at)
 _NOTHING = "(no passage of this document has a word of the question)"
 
 
@@ -57,7 +58,7 @@ class AskEach:
     def _answers(self, passages: list[str], question: str, labels: Sequence[str] | None) -> list[Any]:
         if labels and sorted(map(str, labels)) == ["no", "yes"]:
             # Not llm_classify: it learns from its items what a model prefers, as if there were as many of each label.
-            met = self._calls.meet(passages, question)
+            met = self._calls.meet(passages, question, sure=SURE)
             return [None if one is None else "yes" if one else "no" for one in met]
         asked = [f"{text}\n\nQuestion: {question}" for text in passages]
         return self._calls.llm_query_batched(asked, choices=labels)

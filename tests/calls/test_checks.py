@@ -82,6 +82,8 @@ AB = {"a": "the first", "b": ""}
         ("classify", {"labels": AB, "instruction": 3}, "instruction must be a text"),
         ("filter", {}, "condition must be a text, not None"),
         ("filter", {"condition": " "}, "condition is empty"),
+        ("filter", {"condition": "x", "sure": 1.5}, "sure is 1.5, but must be a number from 0 to 1"),
+        ("filter", {"condition": "x", "sure": True}, "sure is True"),
         ("extract", {}, "the schema is None"),
         ("extract", {"schema": {"type": "object"}, "labels": []}, "no argument 'labels'"),
         ("map", {}, "instruction must be a text, not None"),

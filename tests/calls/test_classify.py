@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -128,6 +130,23 @@ async def test_a_filter_says_of_each_item_whether_it_meets_the_condition() -> No
     form = CallForm(CallKind.FILTER, {"condition": "it is about a cat"})
     made = await TypedCalls(FreeCaller(AnsweringEngine(meets), reply_tokens=64))(["cat", "saw", "cats"], form)
     assert [one.value for one in made] == [True, False, True]
+
+
+async def test_a_filter_can_ask_for_more_than_more_likely_than_not() -> None:
+    class Leaning(AnsweringEngine):
+        async def complete(self, completion: Completion) -> Reply:
+            reply = await super().complete(completion)
+            chance = {"cat": 0.9, "kitten": 0.55}.get(completion.messages[-1].content, 0.5)
+            return replace(reply, logprobs=(math.log(chance), math.log(1 - chance)))
+
+    async def kept(args: dict[str, JsonValue]) -> list[object]:
+        typed = TypedCalls(FreeCaller(Leaning(lambda completion: "yes"), reply_tokens=64))
+        form = CallForm(CallKind.FILTER, {"condition": "it is a cat", **args})
+        return [one.value for one in await typed(["cat", "kitten"], form)]
+
+    assert await kept({}) == [True, True]
+    assert await kept({"sure": 0.6}) == [True, False]
+    assert await kept({"sure": 0.95}) == [False, False]
 
 
 def test_half_of_what_a_model_prefers_on_texts_that_say_nothing_is_taken_out() -> None:
