@@ -81,9 +81,12 @@ class Judge:
             return self.reject(
                 final.value, f"no document says {_short(final.unfound[0])!r}, which it names as a source"
             )
-        if not self._asked_for_number and lacks_number(final.value, self._question):
-            self._asked_for_number, self.held = True, final.value
-            return Verdict(fill(self._profile.rejected, why="the question asks how many, and no number stands in it"))
+        if lacks_number(final.value, self._question):
+            why = "the question asks how many, and no number stands in it"
+            if self._asked_for_number:
+                return Verdict(value_given=True, value=final.value, reason=why)
+            self._asked_for_number = True
+            return Verdict(fill(self._profile.rejected, why=why))
         # What the answering cell computed supports its own answer; a literal must have been seen.
         supported = (
             not is_written_out(turn.action)

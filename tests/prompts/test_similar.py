@@ -184,7 +184,7 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
             "A hole": {"Vega", "Mary Ann"},
         },
         "timeline": lambda said, name: [f"2021-03-04: {said} of {name}", f"2021-05-06: {said}"],
-        "ask_each": lambda asked, labels: {"L1": "yes", "L2": "no" if "Smoking" in asked else "yes"},
+        "ask_each": lambda asked, labels: {"L1": "yes", "L2": "no" if "smoke" in asked else "yes"},
     }
     exec(code[1], names)
     printed = [
@@ -192,8 +192,8 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
         "['Mary Ann']",
         "2021-05-06: Oil pressure",
         "2021-03-04: Bilge pump of Mary Ann",
-        "2 ['L1', 'L2']",
-        "['Leak', 'A hole'] 2",
+        "2 of 2: ['L1', 'L2']",
+        "2 of 2: ['Leak', 'A hole']",
         "['L1']",
         "['a dog']",
     ]
