@@ -82,11 +82,12 @@ class Judge:
                 final.value, f"no document says {_short(final.unfound[0])!r}, which it names as a source"
             )
         if lacks_number(final.value, self._question):
-            why = "the question asks how many, and no number stands in it"
             if self._asked_for_number:
-                return Verdict(value_given=True, value=final.value, reason=why)
+                return Verdict(
+                    value_given=True, value=final.value, reason="the question asks how many: it has no number"
+                )
             self._asked_for_number = True
-            return Verdict(fill(self._profile.rejected, why=why))
+            return Verdict(self._profile.count)
         # What the answering cell computed supports its own answer; a literal must have been seen.
         supported = (
             not is_written_out(turn.action)

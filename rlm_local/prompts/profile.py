@@ -7,7 +7,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     program      a question about other lines of fields and the block that answered it; as many as there are
     similar      stands before a question over lines that programs are like; $programs, $places
     program of documents  a question about many other documents, and its block
-    similar of documents  stands before a question about many documents that programs are like; $programs
+    similar of documents  follows a question about many documents that programs are like; $programs, $question
     question     the opening of a real run; $question, $documents, $characters, $names, $head,
                  $subcall_tokens, $subcall_characters, $turns are filled in
     observation  what follows a turn; $output, $note
@@ -22,6 +22,7 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     repeated     the note when the same code was run before
     raised       the note when a cell ended with an error
     long         the note when a cell printed a variable that is too long to be written again; $name
+    count        the note when a question asks how many, and no number is in the answer
     circle       added to the note when the run goes round in a circle, once; $why
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
@@ -69,6 +70,7 @@ _ONCE = (
     "repeated",
     "raised",
     "long",
+    "count",
     "circle",
     "typed",
     "mistyped",
@@ -102,6 +104,7 @@ class Profile:
     repeated: str
     raised: str
     long: str
+    count: str
     circle: str
     typed: str
     mistyped: str

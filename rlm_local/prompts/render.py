@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.prompts.profile import Profile
-from rlm_local.prompts.similar import fields_of, places, similar
+from rlm_local.prompts.similar import Program, fields_of, places, similar
 from rlm_local.types import Document, Message, Role
 
 HEAD_CHARS = 800  # of the first document: a line of headings and a few of a table
@@ -40,23 +40,30 @@ def opening_messages(profile: Profile, situation: Situation) -> tuple[Message, .
         turns=situation.turns,
         head=situation.head,
     )
-    question = _programs_before(profile, situation) + question
+    question = _with_programs(profile, situation, question)
     if situation.answer_schema:
         question += "\n" + Template(profile.typed).substitute(schema=situation.answer_schema)
     return (Message(Role.SYSTEM, profile.system), *profile.worked, Message(Role.USER, question))
 
 
-def _programs_before(profile: Profile, situation: Situation) -> str:
-    """Return what answered the likest questions about other documents of this kind; empty where none is like it."""
+def _with_programs(profile: Profile, situation: Situation, told: str) -> str:
+    """Return what is told of a run with what answered the likest questions, about other documents of this kind.
+
+    Over lines it stands before; over many documents behind, for the beginning of one of them lies between.
+    """
     if fields := fields_of(situation.head):
-        like, words = similar(situation.question, profile.programs), profile.similar
-    elif len(situation.document_names) > 1:
-        many = profile.programs_of_documents
-        like, words = similar(situation.question, many, by_two=True), profile.similar_of_documents
-    else:
-        return ""
-    shown = "\n\n".join(f"Question: {one.question}\n\n{one.code}" for one in like)
-    return Template(words).substitute(programs=shown, places=places(fields)) + "\n\n" if like else ""
+        like = similar(situation.question, profile.programs)
+        before = Template(profile.similar).substitute(programs=_shown(like), places=places(fields))
+        return f"{before}\n\n{told}" if like else told
+    if len(situation.document_names) < 2:
+        return told
+    like = similar(situation.question, profile.programs_of_documents, by_two=True)
+    behind = Template(profile.similar_of_documents).substitute(programs=_shown(like), question=situation.question)
+    return f"{told}\n\n{behind}" if like else told
+
+
+def _shown(programs: Sequence[Program]) -> str:
+    return "\n\n".join(f"Question: {one.question}\n\n{one.code}" for one in programs)
 
 
 def shown_head(profile: Profile, documents: Sequence[Document]) -> str:

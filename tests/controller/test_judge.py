@@ -187,10 +187,10 @@ def test_a_choice_without_a_look_rests_on_nothing() -> None:
 def test_how_many_is_answered_with_a_number_or_asked_once_more(question: str, value: JsonValue, taken: bool) -> None:
     printed = looked("0 []\nThose of Ada Berg: 9, Three, Twenty-two", "None of them.")
     judge = Judge(load_profile("small"), question, None)
-    wrong = "the question asks how many, and no number stands in it"
+    wrong = "the question asks how many: it has no number"
     assert reasons(judge, printed, said(value), said(value)) == [None, *([""] * 2 if taken else [None, wrong])]
     if not taken:
         note = Judge(load_profile("small"), question, None).judge(
             [printed, said(value)], TurnState.OPEN, printed=[], forced_by=None, why=""
         )
-        assert f"Your answer was not accepted: {wrong}." in note.note
+        assert note.note.startswith("Your answer has no number, and the question asks how many. Reply FINAL(")
