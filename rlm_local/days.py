@@ -30,7 +30,8 @@ _A_DAY = (
     r"|\d{1,2}(?:st|nd|rd|th|\.)? [a-z]{3,9}\.?,? \d{4}|[a-z]{3,9}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4})(?!\d)"
 )
 _HEADING = re.compile(  # "[2021-03-04] ...", "Date: 4 March 2021 ...", "Porto, 4 March 1881"
-    rf"^(?P<indent>[ \t]*)\W{{0,4}}(?:[^\W\d]+[:,]? )?\W{{0,2}}(?P<day>{_A_DAY})", re.IGNORECASE | re.MULTILINE
+    rf"^(?P<indent>[ \t]*)[^\w\n]{{0,4}}(?:[^\W\d]+[:,]? )?[^\w\n]{{0,2}}(?P<day>{_A_DAY})",
+    re.IGNORECASE | re.MULTILINE,
 )
 
 

@@ -19,9 +19,9 @@ ANCHOR_CHARS = 24  # shorter pieces stand in many places by chance
 _ANCHORS = (200, 64, ANCHOR_CHARS)  # the longest that is found tells best which of several places is meant
 MOST_SCANNED_CHARS = 1_000_000_000  # of the context, in all searches for one answer: about a second
 _NEAR_CHARS = 1 << 16  # behind the last piece, where the next one is looked for first
-_LOOKING = frozenset(
+_LOOKING = frozenset(  # names whose use looks through all documents
     {"context", "search", "table", "chunks", "timeline", "listed", "ask_each"}
-)  # names whose use looks through all documents
+)
 
 
 def coverage(

@@ -70,9 +70,11 @@ class Corpus:
         ]
         self._folded: Haystack | None = None
 
-    def only(self, document: Document) -> Corpus:
-        """Return the corpus of one document, over the same context."""
-        part = Corpus(self.context, [document.name], [document.start], [len(document)])
+    def only(self, documents: Sequence[Document]) -> Corpus:
+        """Return the corpus of these documents, in their order, over the same context."""
+        own = sorted(documents, key=lambda document: document.start)
+        names, starts = [one.name for one in own], [one.start for one in own]
+        part = Corpus(self.context, names, starts, [len(one) for one in own])
         part._folded = self.folded()
         return part
 
@@ -109,6 +111,10 @@ class Corpus:
         from sandbox.worker.folding import Haystack
 
         return Haystack(self.context, fold=False)
+
+    def index_of(self, document: Document) -> int:
+        """Return a document's place among them."""
+        return bisect_right(self.starts, document.start) - 1
 
     def document_at(self, position: int) -> int:
         """Return the index of the document that holds this position of the context, -1 for a header line."""

@@ -45,9 +45,8 @@ class AskEach:
         number = f"{len(chosen)} {'document' if len(chosen) == 1 else 'documents'}"
         passages = []
         for document in chosen:
-            found = Search(self._corpus.only(document), self._report_of(document.name))(
-                question, limit=limit, chars=chars, show=False
-            )
+            search = Search(self._corpus.only([document]), self._report_of(self._corpus.index_of(document)))
+            found = search(question, limit=limit, chars=chars, show=False)
             passages.append(str(found) if found else _NOTHING)
         answers = self._answers(passages, question, labels)
         counts = Counter(map(str, answers)) if labels else Counter()
@@ -63,7 +62,6 @@ class AskEach:
         asked = [f"{text}\n\nQuestion: {question}" for text in passages]
         return self._calls.llm_query_batched(asked, choices=labels)
 
-    def _report_of(self, name: str) -> Callable[[Sequence[Span]], None]:
+    def _report_of(self, index: int) -> Callable[[Sequence[Span]], None]:
         """Return what tells of a document's spans under its own number: in a corpus of one it is the first."""
-        index = next(at for at, document in enumerate(self._corpus.documents) if document.name == name)
         return lambda spans: self._report([(index, start, end) for _, start, end in spans])

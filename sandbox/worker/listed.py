@@ -7,8 +7,8 @@ from collections import Counter
 
 from sandbox.worker.corpus import Corpus
 
-_LABEL = re.compile(r"^\W*([^\W\d_][\w /-]{0,40}?):[ \t]+(\S.*)$", re.MULTILINE)
-_STATE = re.compile(r"\s*[(\[][^()\[\]]*[)\]]\s*$")  # "(active)", "[stopped]": of one entry, and not what it is
+_LABEL = re.compile(r"^[^\w\n]{0,16}([^\W\d_][\w /-]{0,40}?):[ \t]+(\S.*)$", re.MULTILINE)
+_STATE = re.compile(r"[(\[][^()\[\]]*[)\]]$")  # "(active)", "[stopped]": of one entry, and not what it is
 _STATES = frozenset({"active", "resolved", "stopped", "completed", "inactive", "current", "past", "ongoing"})
 _LABELS_TOLD = 20
 
@@ -61,5 +61,5 @@ def _without_state(text: str) -> str:
     while (end := _STATE.search(text)) and (
         _STATES.intersection(re.findall(r"[a-z]+", end[0].lower())) or re.search(r"\d{4}", end[0])
     ):
-        text = text[: end.start()]
+        text = text[: end.start()].rstrip()
     return text

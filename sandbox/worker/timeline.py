@@ -45,16 +45,14 @@ class Timeline:
         by default all. Prints how many there are. Raises ValueError for a name that no document has.
         """
         chosen = self._corpus.some(documents)
-        starts = {document.start for document in chosen}
+        own = self._corpus.only(chosen)
         spans: list[Span] = []
         entries: list[Entry] = []
-        for start, end in find(self._corpus, pattern, case=False, regex=True).positions:
-            index = self._corpus.document_at(start)
-            document = self._corpus.documents[index]
-            if document.start in starts:
-                entry = self._entry(document, start, end)
-                entries.append(entry)
-                spans.append((index, entry.start, entry.end))
+        for start, end in find(own, pattern, case=False, regex=True).positions:
+            document = own.documents[own.document_at(start)]
+            entry = self._entry(document, start, end)
+            entries.append(entry)
+            spans.append((self._corpus.index_of(document), entry.start, entry.end))
         self._report(spans)
         entries.sort(key=lambda entry: entry.day)
         print(f"timeline: {_told(entries, pattern, chosen, len(self._corpus.documents))}")

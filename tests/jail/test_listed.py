@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rlm_local.types import Document
@@ -19,6 +21,15 @@ def test_things_behind_a_label_come_once_with_all_who_have_them(capsys: pytest.C
     assert capsys.readouterr().out == "listed: 2 different things behind 'Diagnoses:'\n"
     assert listed("diagnosis:") == found  # the likest label
     assert listed("Diagnoses", "Eva") == {"Gout": {"Eva"}}
+
+
+@pytest.mark.parametrize("text", ["\n" * 200_000, "-\n" * 100_000, " " * 200_000, "Plan: " + " " * 200_000 + "(x"])
+def test_long_runs_of_nothing_take_no_time(text: str) -> None:
+    listed = Listed(worker_corpus(Document("Ada", ADA), Document("odd", text)))
+    began = time.perf_counter()
+    assert listed("Diagnoses") == {"Gout": {"Ada"}, "Anemia (disorder)": {"Ada"}}
+    listed("Plan")
+    assert time.perf_counter() - began < 5.0
 
 
 def test_a_label_that_no_line_has_is_told_with_those_that_there_are() -> None:

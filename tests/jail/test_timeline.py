@@ -70,6 +70,11 @@ def test_of_one_document_its_own_entries_come_alone(capsys: pytest.CaptureFixtur
         timeline("boat", "Eva")
 
 
+def test_what_others_say_ten_thousand_times_hides_nothing() -> None:
+    timeline, _ = timeline_over(Document("loud", "heart rate\n" * 20_000), Document("Ada Berg", CHART))
+    assert len(timeline("heart rate", "Ada Berg")) == 3
+
+
 def test_what_stands_under_no_day_comes_first_and_says_so() -> None:
     timeline, _ = timeline_over(Document("notes", "The pump leaks.\n"))
     assert [str(entry) for entry in timeline("pump")] == ["no day: pump leaks."]
