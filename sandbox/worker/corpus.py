@@ -45,6 +45,10 @@ class Document:
             raise TypeError(f"'in document' takes a text, not {type(part).__name__}")
         return self._context.find(part, self.start, self.end) >= 0
 
+    def has(self, text: str) -> bool:
+        """Say whether a text stands in the document, in whatever case: code forgets to lower one of the two."""
+        return str(text).lower() in self.text.lower()
+
     def __getitem__(self, key: Any) -> str | int:
         """document["name"], document["text"] and document[100:200] all read as one expects."""
         if key in ("name", "text", "start"):

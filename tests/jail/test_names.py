@@ -212,6 +212,11 @@ async def test_an_answer_names_the_passages_that_it_rests_on(run: Run, sources: 
     assert told.stdout == "True\n"
 
 
+async def test_a_document_says_whether_a_text_stands_in_it_in_whatever_case(run: Run) -> None:
+    result = await run('print([d.name for d in documents if d.has("NOTICE Period")], documents[0].has("pets"))')
+    assert result.stdout == "['lease.txt'] False\n"
+
+
 async def test_words_that_no_document_holds_are_no_source(run: Run) -> None:
     final = await final_with(run, "['The deposit is 9,000 euros.', documents[1], 7]")
     assert [(span.document, span.start) for span in final.sources] == [(1, 0)]

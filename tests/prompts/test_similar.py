@@ -137,8 +137,8 @@ def test_a_program_of_the_small_profile_runs_and_prints_what_it_is_asked(
 @pytest.mark.parametrize(
     ("question", "calls"),
     [
-        ("How many of the 31 patients have the diagnosis 'Gout' in their chart?", ["ask_each", "in document.text"]),
-        ("How many of our 200 contracts have a cap on liability?", ["ask_each", "in document.text"]),
+        ("How many of the 31 patients have the diagnosis 'Gout' in their chart?", ["ask_each", "document.has("]),
+        ("How many of our 200 contracts have a cap on liability?", ["ask_each", "document.has("]),
         ("What is the latest value of 'Oral temperature' in the chart of Ada Berg?", ["timeline", "entries[-1]"]),
         ("On which day was 'Naproxen' first ordered for Ada Berg?", ["timeline", "entries[0]"]),
         ("How many of the 59 patients have ever been diagnosed with high blood pressure?",
@@ -164,6 +164,9 @@ class Ship:
     def __init__(self, name: str, text: str) -> None:
         self.name = name
         self.text = text
+
+    def has(self, said: str) -> bool:
+        return said in self.text
 
 
 @pytest.mark.parametrize("at", range(8))
