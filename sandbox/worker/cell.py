@@ -6,6 +6,7 @@ import sys
 from _ast import Call, Constant, Expr, Expression, Module, Name, PyCF_ONLY_AST  # `ast` adds what compiling needs not
 from collections.abc import Iterator
 
+from sandbox.worker.slips import refuse_slips
 from sandbox.worker.usual import import_usual
 
 TYPE_CHECKING = False
@@ -40,6 +41,7 @@ class Cell:
     def run(self, variables: dict[str, Any]) -> None:
         """Execute the cell, and print its last expression as a notebook would."""
         body, last = self._compiled()
+        refuse_slips(self._code)
         import_usual([body] if last is None else [body, last], self._code, variables)
         exec(body, variables)
         if last is not None:

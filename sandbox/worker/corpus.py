@@ -60,7 +60,11 @@ class Document:
         return self.text[key]
 
     def __repr__(self) -> str:
-        return f"<document {self.name!r}, {self._length} characters>"
+        """Return the name: a list of documents is printed as what it is an answer to, which of them."""
+        return repr(self.name)
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class Corpus:

@@ -73,3 +73,26 @@ def test_passages_that_were_not_printed_are_shown_where_they_stand_last(capsys: 
     assert capsys.readouterr().out.count("30 euros") == 1
     run("x = search('fee', show=False)", search=search)
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "x = [d for d in [text] if 'Gout X' in d.lower()]",
+            "line 1: 'Gout X' has capitals, and what .lower.. returns",
+        ),
+        ("\nif 'A' not in text.casefold():\n    x = 1", "line 2: 'A' has capitals.*write 'a', or for a document"),
+        ("x = 'gout' == text.upper()", "'gout' has small letters.*write 'GOUT'"),
+    ],
+)
+def test_what_can_never_be_found_is_refused_with_the_repair(code: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(code, text="gout x")
+
+
+@pytest.mark.parametrize(
+    "code", ["x = 'gout' in text.lower()", "x = 'Gout' in text", "x = text.lower() in 'Gout X gout x'"]
+)
+def test_and_what_can_is_run(code: str) -> None:
+    assert "x" in run(code, text="gout x")
