@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rlm_local.days import headings
 from sandbox.worker.corpus import Corpus, Document
 from sandbox.worker.find import find
-from sandbox.worker.passages import Match, line_of
+from sandbox.worker.passages import Match
 from sandbox.worker.search import Pattern, Span
 
 _SAID_CHARS = 120
@@ -48,9 +48,15 @@ class Timeline:
         own = self._corpus.only(chosen)
         spans: list[Span] = []
         entries: list[Entry] = []
+        first, counted, line = -1, 0, 0  # lines are counted on from match to match, not each from the beginning
         for start, end in find(own, pattern, case=False, regex=True).positions:
             document = own.documents[own.document_at(start)]
-            entry = self._entry(document, start, end)
+            if document.start != first:
+                first = counted = document.start
+                line = 1
+            line += self._corpus.context.count("\n", counted, start)
+            counted = start
+            entry = self._entry(document, line, start, end)
             entries.append(entry)
             spans.append((self._corpus.index_of(document), entry.start, entry.end))
         self._report(spans)
@@ -58,13 +64,12 @@ class Timeline:
         print(f"timeline: {_told(entries, pattern, chosen, len(self._corpus.documents))}")
         return entries
 
-    def _entry(self, document: Document, start: int, end: int) -> Entry:
+    def _entry(self, document: Document, line: int, start: int, end: int) -> Entry:
         context = self._corpus.context
         limit = min(document.end, max(end, start + _SAID_CHARS))
         clause = _END.search(context, end, limit)
         stop = clause.start() if clause else limit
         said = context[start:stop].rstrip()
-        line = line_of(context, document.start, start)
         first = start - document.start
         return Entry(document.name, first, first + len(said), line, said, self._day(document, first))
 
