@@ -152,8 +152,9 @@ def report_command(folders: tuple[Path, ...], out: Path) -> int:
 
     Folders of other benches (engine, grammar, jail, load) follow them as they are. A notes.md in --out comes first.
     """
-    runs = [read_run(folder) for folder in folders if is_run(folder)]
-    for path in write_report(runs, out, [read_measured(folder) for folder in folders if not is_run(folder)]):
+    runs = [folder for folder in folders if is_run(folder)]
+    measured = [read_measured(folder) for folder in folders if folder not in runs]
+    for path in write_report([read_run(folder) for folder in runs], out, measured):
         click.echo(str(path))
     return 0
 
