@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 from sandbox.worker.corpus import Corpus
 
@@ -11,6 +10,10 @@ _LABEL = re.compile(r"^[^\w\n]{0,16}([^\W\d_][\w /-]{0,40}?):[ \t]+(\S.*)$", re.
 _STATE = re.compile(r"[(\[][^()\[\]]*[)\]]$")  # "(active)", "[stopped]": of one entry, and not what it is
 _STATES = frozenset({"active", "resolved", "stopped", "completed", "inactive", "current", "past", "ongoing"})
 _LABELS_TOLD = 20
+_SHARED_TOLD = 6
+
+# A document's name, and what stands behind a label in one of its lines.
+_Line = tuple[str, str]
 
 
 class Listed:
@@ -24,35 +27,64 @@ class Listed:
 
         "Diagnoses: gout (active); a cold" has two, "gout" and "a cold". label: in whatever case; where no line has it,
         the likest one. documents: as timeline() takes them. Prints how many there are. Raises ValueError, with the
-        labels that there are, where none is like it.
+        labels that there are, where none is like it, or where the likest says something else of every document, as
+        "Patient: Ada" does: who asks for its plural wants what several have.
         """
-        lines = [
-            (document.name, match[1], match[2])
-            for document in self._corpus.some(documents)
-            for match in _LABEL.finditer(document.text)
-        ]
-        wanted = _likest(label, Counter(name for _, name, _ in lines))
-        found: dict[str, set[str]] = {}
-        for document, name, said in lines:
-            if name == wanted:
-                for one in said.split(";"):
-                    if thing := _without_state(one.strip().rstrip(".")):
-                        found.setdefault(thing, set()).add(document)
+        asked = str(label).strip().rstrip(":")
+        lines: dict[str, list[_Line]] = {}
+        for document in self._corpus.some(documents):
+            for match in _LABEL.finditer(document.text):
+                lines.setdefault(match[1], []).append((document.name, match[2]))
+        wanted = _likest(asked, sorted(lines, key=lambda name: -len(lines[name])))
+        found = _things(lines[wanted])
+        if wanted.casefold() != asked.casefold() and _names_each(found):
+            raise ValueError(_no_list(asked, wanted, lines))
         print(f"listed: {len(found)} different things behind '{wanted}:'")
         return found
 
 
-def _likest(label: str, names: Counter[str]) -> str:
-    asked = str(label).strip().rstrip(":").casefold()
-    for name, _ in names.most_common():
+def _things(lines: list[_Line]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for document, said in lines:
+        for one in said.split(";"):
+            if thing := _without_state(one.strip().rstrip(".")):
+                found.setdefault(thing, set()).add(document)
+    return found
+
+
+def _names_each(things: dict[str, set[str]]) -> bool:
+    """Return whether each document has one thing that no other has, as it has a name."""
+    documents = [name for names in things.values() for name in names]
+    return len(things) == len(documents) == len(set(documents)) > 1
+
+
+def _shared(things: dict[str, set[str]]) -> int:
+    """Return how many of the things stand in more than one document."""
+    return sum(len(names) > 1 for names in things.values())
+
+
+def _no_list(asked: str, label: str, lines: dict[str, list[_Line]]) -> str:
+    shared = {name: _shared(_things(behind)) for name, behind in lines.items()}
+    most = sorted(filter(shared.get, shared), key=lambda name: -shared[name])
+    told = ", ".join(map(repr, most[:_SHARED_TOLD])) or "none"
+    return (
+        f"no line begins with {asked!r} and a colon, and '{label}:' says something else of every document; "
+        f"labels with things that several documents have: {told}"
+    )
+
+
+def _likest(label: str, names: list[str]) -> str:
+    """Return the label that is meant, of those that there are, the most frequent first."""
+    asked = label.casefold()
+    for name in names:
         if name.casefold() == asked:
             return name
     from difflib import get_close_matches  # few labels are misspelt
 
-    folded = {name.casefold(): name for name, _ in reversed(names.most_common())}
+    folded = {name.casefold(): name for name in reversed(names)}
     if close := get_close_matches(asked, folded, n=1, cutoff=0.7):
         return folded[close[0]]
-    known = ", ".join(name for name, _ in names.most_common(_LABELS_TOLD)) or "none"
+    known = ", ".join(names[:_LABELS_TOLD]) or "none"
     raise ValueError(f"no line begins with {label!r} and a colon; labels that there are: {known}")
 
 

@@ -40,3 +40,17 @@ def test_a_label_that_no_line_has_is_told_with_those_that_there_are() -> None:
         listed("Allergies")
     with pytest.raises(ValueError, match="labels that there are: none"):
         Listed(worker_corpus(Document("a", "nothing")))("Plan")
+
+
+def test_a_plural_of_a_label_that_names_each_document_is_told_the_labels_that_they_share() -> None:
+    texts = {"Ada": "Patient: Ada Lund\n" + ADA, "Eva": "Patient: Eva Moe\n" + EVA}
+    listed = Listed(worker_corpus(*(Document(name, text) for name, text in texts.items())))
+    with pytest.raises(
+        ValueError,
+        match=r"no line begins with 'Patients' and a colon, and 'Patient:' says something else of every document; "
+        r"labels with things that several documents have: 'Diagnoses'$",
+    ):
+        listed("Patients")
+    assert listed("patient") == {"Ada Lund": {"Ada"}, "Eva Moe": {"Eva"}}  # whoever names it so means it
+    assert set(listed("Plans")) == {"rest"}
+    assert listed("Patients", "Ada") == {"Ada Lund": {"Ada"}}  # one document shares nothing with another
