@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from sandbox.worker.corpus import Document
 from sandbox.worker.values import Json
 
 TYPE_CHECKING = False
@@ -22,6 +23,11 @@ PAGE_ITEMS = {"classify": 2048, "filter": 2048}  # other replies are longer, and
 _PAGE_ITEMS = 512
 PAGE_BYTES = 2 << 20
 ITEM_BYTES = 3 << 20  # of one text; a frame takes 4 MiB with its arguments
+
+# Documents that are not read whole unasked: these many characters together are ten minutes of two cores, and of one
+# that is longer than LONG_CHARS the passages that ask_each() reads are a small part.
+WHOLE_CHARS = 100_000
+LONG_CHARS = 4_000
 
 
 class Label(str):
@@ -90,8 +96,10 @@ class Calls:
 
         labels: a list, or a dict from label to description. examples: pairs (item, label). passes: 2 reads the first
         512 items twice, the second time after those of which it was surest; that is better, and twice the sub-calls.
-        long: "split" reads an item that is too long in pieces, "refuse" lets it fail.
+        long: "split" reads an item that is too long in pieces, "refuse" lets it fail. Raises ValueError for long
+        documents, with the ways to ask of them; so does llm_filter().
         """
+        items = _briefly("llm_classify", items)
         args = {"labels": _plain(labels), "instruction": instruction, "examples": _pairs(examples)}
         args |= {"passes": passes, "long": long}
         replies = self._all("classify", _texts("llm_classify", items), _given(args))
@@ -118,7 +126,7 @@ class Calls:
 
         sure: how likely it must be that one does, 0 to 1; by default more likely than not.
         """
-        given = _listed("llm_filter", items)
+        given = _briefly("llm_filter", items)
         args = _given({"condition": condition, "sure": sure, "long": long})
         replies = self._all("filter", _texts("llm_filter", given), args, kept=True)
         return [item for item, reply in zip(given, replies, strict=True) if reply["refused"] or reply["value"]]
@@ -192,6 +200,19 @@ def _listed(function: str, items: Iterable[Any]) -> list[Any]:
     if isinstance(items, str | bytes | Mapping) or not isinstance(items, Iterable):
         raise TypeError(f"{function}() takes a list of texts, not {type(items).__name__}")
     return list(items)
+
+
+def _briefly(function: str, items: Iterable[Any]) -> list[Any]:
+    """Return the items. Raises ValueError for documents that are long, of which few passages tell what is asked."""
+    given = _listed(function, items)
+    whole = [len(item) for item in given if isinstance(item, Document)]
+    if sum(whole) > max(WHOLE_CHARS, LONG_CHARS * len(whole)):
+        raise ValueError(
+            f"{function}() would read {len(whole)} documents whole, {sum(whole):,} characters; "
+            "ask_each(question, labels) reads the passages of each that the question finds, and listed(label) has what "
+            "their lines list; whoever wants them read whole passes their .text"
+        )
+    return given
 
 
 def _texts(function: str, items: Iterable[Any]) -> list[str]:
