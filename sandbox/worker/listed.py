@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from sandbox.worker.corpus import Corpus
 
@@ -11,6 +12,7 @@ _STATE = re.compile(r"[(\[][^()\[\]]*[)\]]$")  # "(active)", "[stopped]": of one
 _STATES = frozenset({"active", "resolved", "stopped", "completed", "inactive", "current", "past", "ongoing"})
 _LABELS_TOLD = 20
 _SHARED_TOLD = 6
+_STEM = 6  # characters
 
 # A document's name, and what stands behind a label in one of its lines.
 _Line = tuple[str, str]
@@ -19,16 +21,17 @@ _Line = tuple[str, str]
 class Listed:
     """The REPL name `listed`."""
 
-    def __init__(self, corpus: Corpus) -> None:
+    def __init__(self, corpus: Corpus, question: Callable[[], object] = str) -> None:
         self._corpus = corpus
+        self._question = question  # of the run
 
     def __call__(self, label: str, documents: object = None) -> dict[str, set[str]]:
         """Return each thing that stands behind the label in a line, and the names of the documents that have it.
 
         "Diagnoses: gout (active); a cold" has two, "gout" and "a cold". label: in whatever case; where no line has it,
-        the likest one. documents: as timeline() takes them. Prints how many there are. Raises ValueError, with the
-        labels that there are, where none is like it, or where the likest says something else of every document, as
-        "Patient: Ada" does: who asks for its plural wants what several have.
+        the likest one. Is that a name of each document, as in "Patient: Ada", then its plural means what several have:
+        the label that the run's question speaks of. documents: as timeline() takes them. Prints how many there are,
+        and of which label. Raises ValueError, with the labels that there are, where none is like it or spoken of.
         """
         asked = str(label).strip().rstrip(":")
         lines: dict[str, list[_Line]] = {}
@@ -38,7 +41,9 @@ class Listed:
         wanted = _likest(asked, sorted(lines, key=lambda name: -len(lines[name])))
         found = _things(lines[wanted])
         if wanted.casefold() != asked.casefold() and _names_each(found):
-            raise ValueError(_no_list(asked, wanted, lines))
+            named, wanted = wanted, _spoken_of(asked, wanted, lines, str(self._question()))
+            found = _things(lines[wanted])
+            print(f"listed: no line begins with {asked!r}; '{named}:' says something else of every document")
         print(f"listed: {len(found)} different things behind '{wanted}:'")
         return found
 
@@ -63,14 +68,23 @@ def _shared(things: dict[str, set[str]]) -> int:
     return sum(len(names) > 1 for names in things.values())
 
 
-def _no_list(asked: str, label: str, lines: dict[str, list[_Line]]) -> str:
-    shared = {name: _shared(_things(behind)) for name, behind in lines.items()}
-    most = sorted(filter(shared.get, shared), key=lambda name: -shared[name])
-    told = ", ".join(map(repr, most[:_SHARED_TOLD])) or "none"
-    return (
+def _spoken_of(asked: str, label: str, lines: dict[str, list[_Line]], question: str) -> str:
+    """Return the one label with things that documents share which the question has a word of, or raise ValueError."""
+    shared = {name: number for name, behind in lines.items() if (number := _shared(_things(behind)))}
+    words = _beginnings(question)
+    spoken_of = [name for name in shared if not words.isdisjoint(_beginnings(name))]
+    if len(spoken_of) == 1:
+        return spoken_of[0]
+    most = sorted(spoken_of or shared, key=lambda name: -shared[name])
+    raise ValueError(
         f"no line begins with {asked!r} and a colon, and '{label}:' says something else of every document; "
-        f"labels with things that several documents have: {told}"
+        f"labels with things that several documents have: {', '.join(map(repr, most[:_SHARED_TOLD])) or 'none'}"
     )
+
+
+def _beginnings(text: str) -> frozenset[str]:
+    """Return how the longer words begin: "diagnosed" as "Diagnoses" does."""
+    return frozenset(word[:_STEM] for word in re.findall(r"\w+", text.casefold()) if len(word) >= _STEM)
 
 
 def _likest(label: str, names: list[str]) -> str:

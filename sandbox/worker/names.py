@@ -42,7 +42,7 @@ class Names:
         self._fixed: dict[str, object] = {
             "context": corpus.context,
             "documents": corpus.documents,
-            **reading_tools(corpus, calls, self._report, lambda: self.variables["LIMITS"]),
+            **reading_tools(corpus, calls, self._report, self.variables.get),
             "llm_query": calls.llm_query,
             "llm_query_batched": calls.llm_query_batched,
             "llm_classify": calls.llm_classify,

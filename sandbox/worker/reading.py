@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from sandbox.worker.calls import Calls
 from sandbox.worker.corpus import Corpus
@@ -10,6 +10,8 @@ from sandbox.worker.later import Later
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from sandbox.worker.search import Span
 
 
@@ -17,9 +19,9 @@ def reading_tools(
     corpus: Corpus,
     calls: Calls,
     report: Callable[[Sequence[Span]], None],
-    limits: Callable[[], Mapping[str, object]],
+    variable: Callable[[str], Any],
 ) -> dict[str, Later]:
-    """Return them. report: told the span of every passage that was found; limits: the cell's LIMITS."""
+    """Return them. report: told the span of every passage that was found; variable: a variable of the code, by name."""
 
     def search() -> Callable[..., object]:
         from sandbox.worker.search import Search
@@ -34,7 +36,7 @@ def reading_tools(
     def chunks() -> Callable[..., object]:
         from sandbox.worker.chunks import Chunks
 
-        return Chunks(corpus, limits)
+        return Chunks(corpus, lambda: variable("LIMITS"))
 
     def timeline() -> Callable[..., object]:
         from sandbox.worker.timeline import Timeline
@@ -49,7 +51,7 @@ def reading_tools(
     def listed() -> Callable[..., object]:
         from sandbox.worker.listed import Listed
 
-        return Listed(corpus)
+        return Listed(corpus, lambda: variable("question"))
 
     return {
         "search": Later("search(pattern, limit=None, chars=400, case=False, regex=True, show=True)", search),

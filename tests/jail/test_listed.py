@@ -42,15 +42,33 @@ def test_a_label_that_no_line_has_is_told_with_those_that_there_are() -> None:
         Listed(worker_corpus(Document("a", "nothing")))("Plan")
 
 
-def test_a_plural_of_a_label_that_names_each_document_is_told_the_labels_that_they_share() -> None:
-    texts = {"Ada": "Patient: Ada Lund\n" + ADA, "Eva": "Patient: Eva Moe\n" + EVA}
-    listed = Listed(worker_corpus(*(Document(name, text) for name, text in texts.items())))
+NOTES = "Patient: {}\nComplaints: cough; fever; a rash\nDiagnoses: gout\n"
+
+
+@pytest.mark.parametrize("question", ["", "What do they complain of, and what were they diagnosed with?"])
+def test_a_plural_of_a_label_that_names_each_document_is_told_the_labels_that_they_share(question: str) -> None:
+    listed = Listed(worker_corpus(*(Document(name, NOTES.format(name)) for name in ("Ada", "Eva"))), lambda: question)
     with pytest.raises(
         ValueError,
-        match=r"no line begins with 'Patients' and a colon, and 'Patient:' says something else of every document; "
-        r"labels with things that several documents have: 'Diagnoses'$",
+        match=r"^no line begins with 'Patients' and a colon, and 'Patient:' says something else of every document; "
+        r"labels with things that several documents have: 'Complaints', 'Diagnoses'$",
     ):
         listed("Patients")
-    assert listed("patient") == {"Ada Lund": {"Ada"}, "Eva Moe": {"Eva"}}  # whoever names it so means it
-    assert set(listed("Plans")) == {"rest"}
-    assert listed("Patients", "Ada") == {"Ada Lund": {"Ada"}}  # one document shares nothing with another
+    assert listed("patient") == {"Ada": {"Ada"}, "Eva": {"Eva"}}  # whoever names it so means it
+    assert listed("Patients", "Ada") == {"Ada": {"Ada"}}  # one document shares nothing with another
+
+
+def test_documents_that_share_nothing_have_no_label_to_tell() -> None:
+    listed = Listed(worker_corpus(Document("a", "Patient: Ada\n"), Document("b", "Patient: Eva\n")))
+    with pytest.raises(ValueError, match=r"labels with things that several documents have: none$"):
+        listed("Patients")
+
+
+def test_the_one_label_that_the_question_speaks_of_is_meant_and_told(capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = worker_corpus(*(Document(name, NOTES.format(name)) for name in ("Ada", "Eva")))
+    listed = Listed(corpus, lambda: "How many of the patients have ever been diagnosed with gout?")
+    assert listed("Patients") == {"gout": {"Ada", "Eva"}}
+    assert capsys.readouterr().out == (
+        "listed: no line begins with 'Patients'; 'Patient:' says something else of every document\n"
+        "listed: 1 different things behind 'Diagnoses:'\n"
+    )
