@@ -56,6 +56,17 @@ def is_offered(value: JsonValue, question: str) -> bool:
     return any(_is_choice(words, sentence) for sentence in _SENTENCE.split(question))
 
 
+def passed_over(value: JsonValue, printed: str, question: str) -> str:
+    """Return what a cell printed last where the question gives it to choose from and an answer is without it, or "".
+
+    The question "Is A more common than, or less common than B?" was answered with "A", for both stand in its text.
+    """
+    last = printed.strip().rpartition("\n")[2].strip()
+    if not isinstance(value, str) or not is_offered(last, question) or _choice(_LABEL.sub("", last)) in _choice(value):
+        return ""
+    return last
+
+
 def _is_choice(words: str, sentence: str) -> bool:
     """Say whether a sentence gives these words, as _choice returns them, to choose from."""
     folded = sentence.casefold()

@@ -8,7 +8,7 @@ from string import Template
 
 from rlm_local.controller.again import has_run
 from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero, lacks_number
-from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported
+from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported, passed_over
 from rlm_local.controller.long_value import long_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile
@@ -88,6 +88,11 @@ class Judge:
                 )
             self._asked_for_number = True
             return Verdict(self._profile.count)
+        chosen = passed_over(final.value, _last_printed(turns), self._question)
+        if chosen and is_written_out(turn.action):
+            return self.reject(
+                final.value, f"the code printed {chosen!r}, one of those that the question gives to choose from"
+            )
         # What the answering cell computed supports its own answer; a literal must have been seen.
         supported = (
             not is_written_out(turn.action)
@@ -135,6 +140,10 @@ def final_of(turn: Turn) -> Final | None:
 
 def _has_printed(turn: Turn) -> bool:
     return turn.result is not None and turn.result.status is CellStatus.OK and bool(turn.result.stdout.strip())
+
+
+def _last_printed(turns: Sequence[Turn]) -> str:
+    return next((turn.result.stdout for turn in reversed(turns) if turn.result is not None), "")
 
 
 def fill(template: str, **values: object) -> str:

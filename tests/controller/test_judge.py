@@ -163,6 +163,39 @@ def test_a_question_without_an_or_gives_nothing_to_choose_from() -> None:
     assert reasons(asking, *turns)[-1] == "nothing that was printed says so"
 
 
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("ham", False),
+        ("less common than", False),
+        ("more common than", True),
+        ("Answer: more common than", True),
+        ("spam is more common than ham", True),
+    ],
+)
+def test_the_choice_that_code_printed_last_is_not_passed_over(value: str, *, taken: bool) -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    printed = looked("spam 8, ham 3\nmore common than\n")
+    assert reasons(choosing, printed, said(value))[-1] == ("" if taken else None)
+    verdict = choosing.judge([printed, said("more common than")], TurnState.OPEN, printed=[""], forced_by=None, why="")
+    assert (verdict.value, verdict.reason) == ("more common than", "")
+
+
+def test_who_passes_it_over_again_is_not_confirmed() -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    turns = [looked("spam 8, ham 3\nmore common than"), said("ham"), said("ham")]
+    assert reasons(choosing, *turns)[1:] == [
+        None,
+        "the answer was not accepted: the code printed 'more common than', one of those that the question gives to "
+        "choose from",
+    ]
+
+
+def test_a_choice_among_other_words_is_no_answer_of_the_code() -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    assert reasons(choosing, looked("is it more common than ham?"), said("less common than"))[-1] == ""
+
+
 def test_a_choice_without_a_look_rests_on_nothing() -> None:
     choosing = Judge(load_profile("small"), CHOICE, None)
     failed = Turn("...", Cell("1 / 0"), NOTHING, CellResult(CellStatus.RAISED, "", error="ZeroDivisionError"))
