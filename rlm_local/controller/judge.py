@@ -90,6 +90,9 @@ class Judge:
             return Verdict(self._profile.count)
         chosen = passed_over(final.value, _last_printed(turns), self._question)
         if chosen and is_written_out(turn.action):
+            if self._rejected and not is_offered(final.value, self._question):
+                reason = f"the code printed it, but the model answered {_short(final.value)!r}, which is no choice"
+                return Verdict(value_given=True, value=chosen, reason=reason)
             return self.reject(
                 final.value, f"the code printed {chosen!r}, one of those that the question gives to choose from"
             )

@@ -181,14 +181,23 @@ def test_the_choice_that_code_printed_last_is_not_passed_over(value: str, *, tak
     assert (verdict.value, verdict.reason) == ("more common than", "")
 
 
-def test_who_passes_it_over_again_is_not_confirmed() -> None:
+def test_another_choice_that_is_given_again_is_not_confirmed() -> None:
     choosing = Judge(load_profile("small"), CHOICE, None)
-    turns = [looked("spam 8, ham 3\nmore common than"), said("ham"), said("ham")]
+    turns = [looked("spam 8, ham 3\nmore common than"), said("less common than"), said("less common than")]
     assert reasons(choosing, *turns)[1:] == [
         None,
         "the answer was not accepted: the code printed 'more common than', one of those that the question gives to "
         "choose from",
     ]
+
+
+def test_what_is_no_choice_gives_way_to_the_one_that_was_printed_unconfirmed() -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    turns = [looked("spam 8, ham 3\nmore common than"), said("ham"), said("ham")]
+    told = [reasons(choosing, *turns[:2])[-1]]
+    last = choosing.judge(turns, TurnState.OPEN, printed=[""], forced_by=None, why="")
+    assert (told, last.value) == ([None], "more common than")
+    assert last.reason == "the code printed it, but the model answered 'ham', which is no choice"
 
 
 def test_a_choice_among_other_words_is_no_answer_of_the_code() -> None:
