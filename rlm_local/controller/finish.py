@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from rlm_local.controller.denial import is_denial
 from rlm_local.limits import Limits
@@ -56,12 +57,12 @@ def is_offered(value: JsonValue, question: str) -> bool:
     return any(_is_choice(words, sentence) for sentence in _SENTENCE.split(question))
 
 
-def passed_over(value: JsonValue, printed: str, question: str) -> str:
-    """Return what a cell printed last where the question gives it to choose from and an answer is without it, or "".
+def passed_over(value: JsonValue, printed: Sequence[str], question: str) -> str:
+    """Return the last line printed where the question gives it to choose from and an answer is without it, or "".
 
     The question "Is A more common than, or less common than B?" was answered with "A", for both stand in its text.
     """
-    last = printed.strip().rpartition("\n")[2].strip()
+    last = next((text for text in reversed(printed) if text.strip()), "").rstrip().rpartition("\n")[2].strip()
     if not isinstance(value, str) or not is_offered(last, question) or _choice(_LABEL.sub("", last)) in _choice(value):
         return ""
     return last

@@ -88,8 +88,7 @@ class Judge:
                 )
             self._asked_for_number = True
             return Verdict(self._profile.count)
-        chosen = passed_over(final.value, _last_printed(turns), self._question)
-        if chosen and is_written_out(turn.action):
+        if is_written_out(turn.action) and (chosen := passed_over(final.value, printed, self._question)):
             if self._rejected and not is_offered(final.value, self._question):
                 reason = f"the code printed it, but the model answered {_short(final.value)!r}, which is no choice"
                 return Verdict(value_given=True, value=chosen, reason=reason)
@@ -143,10 +142,6 @@ def final_of(turn: Turn) -> Final | None:
 
 def _has_printed(turn: Turn) -> bool:
     return turn.result is not None and turn.result.status is CellStatus.OK and bool(turn.result.stdout.strip())
-
-
-def _last_printed(turns: Sequence[Turn]) -> str:
-    return next((turn.result.stdout for turn in reversed(turns) if turn.result is not None), "")
 
 
 def fill(template: str, **values: object) -> str:

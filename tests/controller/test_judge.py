@@ -177,7 +177,8 @@ def test_the_choice_that_code_printed_last_is_not_passed_over(value: str, *, tak
     choosing = Judge(load_profile("small"), CHOICE, None)
     printed = looked("spam 8, ham 3\nmore common than\n")
     assert reasons(choosing, printed, said(value))[-1] == ("" if taken else None)
-    verdict = choosing.judge([printed, said("more common than")], TurnState.OPEN, printed=[""], forced_by=None, why="")
+    told = ["spam 8, ham 3\nmore common than\n"]
+    verdict = choosing.judge([printed, said("more common than")], TurnState.OPEN, printed=told, forced_by=None, why="")
     assert (verdict.value, verdict.reason) == ("more common than", "")
 
 
@@ -195,9 +196,17 @@ def test_what_is_no_choice_gives_way_to_the_one_that_was_printed_unconfirmed() -
     choosing = Judge(load_profile("small"), CHOICE, None)
     turns = [looked("spam 8, ham 3\nmore common than"), said("ham"), said("ham")]
     told = [reasons(choosing, *turns[:2])[-1]]
-    last = choosing.judge(turns, TurnState.OPEN, printed=[""], forced_by=None, why="")
+    printed = [turns[0].result.stdout] if turns[0].result else []
+    last = choosing.judge(turns, TurnState.OPEN, printed=printed, forced_by=None, why="")
     assert (told, last.value) == ([None], "more common than")
     assert last.reason == "the code printed it, but the model answered 'ham', which is no choice"
+
+
+def test_a_cell_that_only_answers_passes_it_over_like_a_final() -> None:
+    choosing = Judge(load_profile("small"), CHOICE, None)
+    result = CellResult(CellStatus.OK, "", final=Final("ham"))
+    answering = Turn("...", Cell("FINAL('ham')"), NOTHING, result)
+    assert reasons(choosing, looked("more common than\n"), answering) == [None, None]
 
 
 def test_a_choice_among_other_words_is_no_answer_of_the_code() -> None:
