@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from rlm_local.types import CellResult, JsonValue, Turn
+from rlm_local.types import CellResult, CellStatus, JsonValue, Turn
 
 DENIAL_CHARS = 120  # a longer text that begins so has something else to say
 _NOT_TOLD = re.compile(
@@ -60,6 +60,19 @@ def has_looked_in_vain(turns: Sequence[Turn]) -> bool:
     return bool(readers) and any(_printed_nothing(result) for result in results[readers[0] :])
 
 
+def has_printed(turns: Sequence[Turn]) -> bool:
+    """Say whether a cell ran to its end and has printed something last that is more than an empty list or a 0."""
+    results = [turn.result for turn in turns if turn.result is not None and turn.result.status is CellStatus.OK]
+    return any(lines and not _is_nothing(lines[-1]) for lines in map(_lines, results))
+
+
 def _printed_nothing(result: CellResult) -> bool:
-    lines = (result.stdout_tail or result.stdout).splitlines()
-    return any(line.strip() and _NOTHINGS.issuperset(re.findall(r"\w+", line)) for line in lines)
+    return any(map(_is_nothing, _lines(result)))
+
+
+def _lines(result: CellResult) -> list[str]:
+    return [line for line in (result.stdout_tail or result.stdout).splitlines() if line.strip()]
+
+
+def _is_nothing(line: str) -> bool:
+    return _NOTHINGS.issuperset(re.findall(r"\w+", line))

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from string import Template
 
 from rlm_local.controller.again import has_run
-from rlm_local.controller.denial import has_looked_in_vain, is_denial, is_zero, lacks_number
-from rlm_local.controller.finish import is_echo, is_empty, is_offered, is_quoted, is_supported, passed_over
-from rlm_local.controller.long_value import long_value
+from rlm_local.controller.denial import has_looked_in_vain, has_printed, is_denial, is_zero, lacks_number
+from rlm_local.controller.finish import (
+    is_echo,
+    is_empty,
+    is_offered,
+    is_quoted,
+    is_supported,
+    passed_over,
+    telling_words,
+)
+from rlm_local.controller.printed_value import long_value, plain_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
-from rlm_local.prompts import Profile
+from rlm_local.prompts import Profile, denied_note
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
 
 SENT_TO_LOOK = 2  # times that an answer which rests on nothing is answered with a turn of code only
@@ -36,8 +44,9 @@ class Judge:
     held: a value that was given too early or without support. stuck: the model repeats itself whatever is drawn.
     """
 
-    def __init__(self, profile: Profile, question: str, schema: AnswerSchema | None) -> None:
+    def __init__(self, profile: Profile, question: str, schema: AnswerSchema | None, *, documents: int = 1) -> None:
         self._profile = profile
+        self._denied = denied_note(profile, question, documents)
         self._question = question
         self._schema = schema
         self.held: JsonValue = None
@@ -95,20 +104,23 @@ class Judge:
             return self.reject(
                 final.value, f"the code printed {chosen!r}, one of those that the question gives to choose from"
             )
-        # What the answering cell computed supports its own answer; a literal must have been seen.
+        # What the answering cell computed supports its own answer; a literal must have been seen. One that the
+        # question gives to choose from was in no document: it may rest on whatever was found, as "no" on nothing.
+        offered = is_offered(final.value, self._question)
+        has_telling_words = bool(telling_words(str(final.value)))
         supported = (
             not is_written_out(turn.action)
-            or is_supported(final.value, "\n".join(printed))
-            or ((is_denial(final.value) or is_zero(final.value)) and has_looked_in_vain(turns))
-            or (is_offered(final.value, self._question) and any(map(_has_printed, turns)))
+            or (is_supported(final.value, "\n".join(printed)) and (not offered or has_telling_words))
+            or ((is_denial(final.value) or is_zero(final.value) or offered) and has_looked_in_vain(turns))
+            or (offered and has_printed(turns))
         )
         if not supported and not self.stuck:
-            has_nothing = is_denial(final.value) or is_quoted(final.value, self._worked)
+            has_nothing = is_denial(final.value) or offered or is_quoted(final.value, self._worked)
             look_first = has_nothing and self._sent_to_look < SENT_TO_LOOK
             if look_first or self.held != final.value:
                 self._sent_to_look += look_first
                 self.held = final.value
-                return Verdict(self._unsupported(final.value), look_first=look_first)
+                return Verdict(self._unsupported(final.value, turns), look_first=look_first)
         reason = "" if supported else "nothing that was printed says so"
         return Verdict(value_given=True, value=final.value, reason=reason)
 
@@ -119,10 +131,12 @@ class Judge:
         name = long_value(turn)
         return fill(self._profile.long, name=name) if name else ""
 
-    def _unsupported(self, value: JsonValue) -> str:
+    def _unsupported(self, value: JsonValue, turns: Sequence[Turn]) -> str:
         """Return what is told of an answer that nothing supports."""
-        if is_denial(value):
-            return self._profile.denied
+        if is_denial(value) or is_offered(value, self._question):
+            return self._denied
+        if name := plain_value(turns):
+            return fill(self._profile.overlooked, value=_short(value), name=name)
         return fill(self._profile.unsupported, value=_short(value))
 
     def reject(self, value: JsonValue, complaint: str) -> Verdict:
@@ -138,10 +152,6 @@ def final_of(turn: Turn) -> Final | None:
     if isinstance(turn.action, Final):
         return turn.action
     return turn.result.final if turn.result is not None else None
-
-
-def _has_printed(turn: Turn) -> bool:
-    return turn.result is not None and turn.result.status is CellStatus.OK and bool(turn.result.stdout.strip())
 
 
 def fill(template: str, **values: object) -> str:

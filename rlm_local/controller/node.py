@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 from rlm_local.controller.again import has_run
 from rlm_local.controller.breaker import Breaker
 from rlm_local.controller.children import Children, may_recurse
 from rlm_local.controller.conversation import Conversation, situate
+from rlm_local.controller.denial import is_denial
 from rlm_local.controller.finish import best_so_far, why
 from rlm_local.controller.judge import Judge, Verdict, fill, final_of
 from rlm_local.controller.left import told_left
 from rlm_local.controller.past import code_of
+from rlm_local.controller.quotes import asks_for_quotes, unquoted
 from rlm_local.controller.record import CallRecord
 from rlm_local.controller.recurse import SubCalls
 from rlm_local.controller.tree import Opened, Place, Tree
@@ -32,6 +35,7 @@ from rlm_local.types import (
     Usage,
 )
 
+_TOLD_CHARS = 200  # of a line that is no quote
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
 
 
@@ -59,7 +63,7 @@ class Node:
         self._forced_by: StopReason | None = None  # the limit for which the coming turn may only answer
         schema = None if request.answer_schema is None else AnswerSchema(request.answer_schema)
         self._breaker = Breaker()
-        self._judge = Judge(tree.profile, request.question, schema)
+        self._judge = Judge(tree.profile, request.question, schema, documents=len(opened.corpus.documents))
         self._talk = Conversation(self._engine, tree.profile)
         self._writer = TurnWriter(
             self._engine,
@@ -93,6 +97,8 @@ class Node:
                 forced_by=self._forced_by,
                 why=self._why(self._forced_by) if self._forced_by else "",
             )
+            if verdict.value_given and not verdict.reason and (complaint := await self._misquoted(verdict.value)):
+                verdict = self._judge.reject(verdict.value, complaint)
             if verdict.value_given and not verdict.reason and (complaint := await self._complaint(verdict.value)):
                 verdict = self._judge.reject(verdict.value, complaint)
             if verdict.value_given:
@@ -195,6 +201,14 @@ class Node:
             # What comes after it was said of what it came to then.
             return past.compare(self._id, self._budget.turns, result)
         return result
+
+    async def _misquoted(self, value: JsonValue) -> str:
+        """Return what is against an answer that a question for quotes was given; empty for none."""
+        if not asks_for_quotes(self._request.question) or is_denial(value):
+            return ""
+        line = await asyncio.to_thread(unquoted, value, self._corpus)
+        said = line if len(line) <= _TOLD_CHARS else f"{line[:_TOLD_CHARS]}..."
+        return f"no document says {said!r}, and the question asks for what they say word for word" if line else ""
 
     async def _complaint(self, value: JsonValue) -> str:
         """Return what the caller's own check has against an answer; empty when it takes it, or there is none."""

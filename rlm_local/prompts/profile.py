@@ -17,7 +17,9 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     last         the note of a turn that may only answer
     held         the note when a cell gave an answer before anything was seen; $value
     unsupported  the note when no word of an answer was ever printed; $value
+    overlooked   the note when no word of it was, and a cell has printed a list just before; $value, $name
     denied       the note when an answer is that the documents do not tell, and no sub-model has read in vain
+    denied of documents  the same of a question that programs for each of many documents are like; $program, $question
     empty        the note when an answer was empty
     repeated     the note when the same code was run before
     raised       the note when a cell ended with an error
@@ -65,6 +67,7 @@ _ONCE = (
     "last",
     "held",
     "unsupported",
+    "overlooked",
     "denied",
     "empty",
     "repeated",
@@ -78,7 +81,11 @@ _ONCE = (
     "closed",
     "subcall",
 )
-_MAYBE = {"similar": "similar", "similar of documents": "similar_of_documents"}  # section to field
+_MAYBE = {  # section to field
+    "similar": "similar",
+    "similar of documents": "similar_of_documents",
+    "denied of documents": "denied_of_documents",
+}
 _LINES, _DOCUMENTS = "program", "program of documents"
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
 
@@ -99,6 +106,7 @@ class Profile:
     last: str
     held: str
     unsupported: str
+    overlooked: str
     denied: str
     empty: str
     repeated: str
@@ -116,6 +124,7 @@ class Profile:
     programs_of_documents: tuple[Program, ...] = ()  # for many documents
     similar: str = ""
     similar_of_documents: str = ""
+    denied_of_documents: str = ""
     sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 

@@ -11,6 +11,7 @@ from rlm_local.prompts.similar import Program, fields_of, places, similar
 from rlm_local.types import Document, Message, Role
 
 HEAD_CHARS = 800  # of the first document: a line of headings and a few of a table
+_ASKS_EACH = "ask_each("
 MAX_NAMES = 12  # document names told to the model at the start; the rest it can read from `documents`
 
 
@@ -60,6 +61,17 @@ def _with_programs(profile: Profile, situation: Situation, told: str) -> str:
     like = similar(situation.question, profile.programs_of_documents, by_two=True)
     behind = Template(profile.similar_of_documents).substitute(programs=_shown(like), question=situation.question)
     return f"{told}\n\n{behind}" if like else told
+
+
+def denied_note(profile: Profile, question: str, documents: int) -> str:
+    """Return the note on an answer that the documents do not tell, where no sub-model has read them.
+
+    A question like those whose program asked every document is answered by asking every document, not by one search.
+    """
+    likest = similar(question, profile.programs_of_documents, by_two=True)[-1:] if documents > 1 else ()
+    if not likest or _ASKS_EACH not in likest[0].code:
+        return profile.denied
+    return Template(profile.denied_of_documents).substitute(program=_shown(likest), question=question)
 
 
 def _shown(programs: Sequence[Program]) -> str:

@@ -217,8 +217,8 @@ def test_a_choice_among_other_words_is_no_answer_of_the_code() -> None:
 def test_a_choice_without_a_look_rests_on_nothing() -> None:
     choosing = Judge(load_profile("small"), CHOICE, None)
     failed = Turn("...", Cell("1 / 0"), NOTHING, CellResult(CellStatus.RAISED, "", error="ZeroDivisionError"))
-    turns = [failed, said("more common than"), said("more common than")]
-    assert reasons(choosing, *turns)[-1] == "nothing that was printed says so"
+    turns = [failed, *[said("more common than")] * 3]
+    assert reasons(choosing, *turns) == [None, None, None, "nothing that was printed says so"]
 
 
 @pytest.mark.parametrize(
@@ -245,3 +245,52 @@ def test_how_many_is_answered_with_a_number_or_asked_once_more(question: str, va
             [printed, said(value)], TurnState.OPEN, printed=[], forced_by=None, why=""
         )
         assert note.note.startswith("Your answer has no number, and the question asks how many. Reply FINAL(")
+
+
+YES_OR_NO = "Has the contract a licence that is perpetual? Answer yes or no."
+
+
+@pytest.mark.parametrize("printed", ["table: the 2351 lines have no fields in common\n[]\n", "0\n", "Counter()"])
+def test_yes_or_no_does_not_rest_on_code_that_found_nothing(printed: str) -> None:
+    turns = [looked(printed), *[said("no")] * 3]
+    judge = Judge(load_profile("small"), YES_OR_NO, None)
+    verdicts = [
+        judge.judge(turns[:at], TurnState.OPEN, printed=[printed], forced_by=None, why="") for at in range(1, 5)
+    ]
+    assert [verdict.look_first for verdict in verdicts] == [False, True, True, False]
+    assert "search(question" in verdicts[1].note
+    assert verdicts[3].reason == "nothing that was printed says so"
+
+
+@pytest.mark.parametrize(
+    "turns",
+    [
+        [looked("['C6154']")],
+        [looked("C6154 12 No, it ends after a year.", "No, it ends after a year.")],
+        [looked("[]"), looked("[]", "ham", "ham")],
+        [looked("[]"), looked("3 2")],
+    ],
+    ids=["code found some", "a sub-model said so", "sub-models read, and code found none", "found at a second try"],
+)
+def test_but_on_whatever_was_found_or_read(turns: list[Turn]) -> None:
+    assert reasons(Judge(load_profile("small"), YES_OR_NO, None), *turns, said("no"))[-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("question", "documents", "asks_each"),
+    [
+        ("Which contracts have both kinds: Audit (Is there a right to audit?), and Tax? List their names.", 19, True),
+        ("Which contracts have both kinds: Audit (Is there a right to audit?), and Tax? List their names.", 1, False),
+        ("What is the latest value of 'Glucose' in the chart of Ada Berg?", 19, False),
+        ("Who pays?", 19, False),
+    ],
+)
+def test_who_finds_nothing_in_many_documents_is_shown_how_each_is_asked(
+    question: str, documents: int, *, asks_each: bool
+) -> None:
+    judge = Judge(load_profile("small"), question, None, documents=documents)
+    turns = [looked("[]"), said("no contracts")]
+    judge.judge(turns[:1], TurnState.OPEN, printed=["[]"], forced_by=None, why="")
+    note = judge.judge(turns, TurnState.OPEN, printed=["[]"], forced_by=None, why="").note
+    assert ("ask_each(" in note) == asks_each
+    assert note.endswith(question) == asks_each

@@ -51,6 +51,7 @@ def test_the_request_bytes_of_a_profile_are_the_golden_ones(name: str, protocol:
             profile.last,
             profile.held,
             profile.unsupported,
+            profile.overlooked,
             profile.empty,
             profile.repeated,
             profile.raised,
