@@ -19,7 +19,7 @@ from rlm_local.controller.finish import (
 )
 from rlm_local.controller.printed_value import long_value, plain_value
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
-from rlm_local.prompts import Profile, denied_note
+from rlm_local.prompts import Profile, denied_note, quoted_note
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
 
 SENT_TO_LOOK = 2  # times that an answer which rests on nothing is answered with a turn of code only
@@ -145,6 +145,16 @@ class Judge:
             return Verdict(value_given=True, value=value, reason=f"the answer was not accepted: {complaint}")
         self._rejected, self.held = True, value
         return Verdict(fill(self._profile.rejected, why=complaint))
+
+    def misquoted(self, value: JsonValue, line: str) -> Verdict:
+        """Judge an answer with a line that no document has, where the question asks for quotes: as reject() does."""
+        if self._rejected:
+            reason = f"no document says {_short(line)!r}, and the question asks for what they say word for word"
+            return Verdict(value_given=True, value=value, reason=reason)
+        self._rejected, self.held = True, value
+        how = quoted_note(self._profile, self._question)
+        note = f"{fill(self._profile.misquoted, line=repr(_short(line)))}\n{how}".strip()
+        return Verdict(note, look_first=bool(how))
 
 
 def final_of(turn: Turn) -> Final | None:

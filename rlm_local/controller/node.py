@@ -35,7 +35,6 @@ from rlm_local.types import (
     Usage,
 )
 
-_TOLD_CHARS = 200  # of a line that is no quote
 FINISH_BY = 0.85  # share of the run's seconds after which the next turn may only answer
 
 
@@ -97,8 +96,8 @@ class Node:
                 forced_by=self._forced_by,
                 why=self._why(self._forced_by) if self._forced_by else "",
             )
-            if verdict.value_given and not verdict.reason and (complaint := await self._misquoted(verdict.value)):
-                verdict = self._judge.reject(verdict.value, complaint)
+            if verdict.value_given and not verdict.reason and (line := await self._misquoted(verdict.value)):
+                verdict = self._judge.misquoted(verdict.value, line)
             if verdict.value_given and not verdict.reason and (complaint := await self._complaint(verdict.value)):
                 verdict = self._judge.reject(verdict.value, complaint)
             if verdict.value_given:
@@ -203,12 +202,10 @@ class Node:
         return result
 
     async def _misquoted(self, value: JsonValue) -> str:
-        """Return what is against an answer that a question for quotes was given; empty for none."""
+        """Return the line of an answer that no document has, where the question asks for quotes; empty for none."""
         if not asks_for_quotes(self._request.question) or is_denial(value):
             return ""
-        line = await asyncio.to_thread(unquoted, value, self._corpus)
-        said = line if len(line) <= _TOLD_CHARS else f"{line[:_TOLD_CHARS]}..."
-        return f"no document says {said!r}, and the question asks for what they say word for word" if line else ""
+        return await asyncio.to_thread(unquoted, value, self._corpus)
 
     async def _complaint(self, value: JsonValue) -> str:
         """Return what the caller's own check has against an answer; empty when it takes it, or there is none."""

@@ -6,6 +6,7 @@ from rlm_local.prompts.render import (
     denied_note,
     observation_message,
     opening_messages,
+    quoted_note,
     shown_head,
     subcall_messages,
 )
@@ -17,6 +18,7 @@ __all__ = [
     "load_profile",
     "observation_message",
     "opening_messages",
+    "quoted_note",
     "shown_head",
     "subcall_messages",
 ]

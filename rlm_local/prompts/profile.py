@@ -29,6 +29,8 @@ A profile is a Markdown file in text/. A line `# name` opens a section; the sect
     typed        follows the question of a run whose answer has a type; $schema
     mistyped     the note when an answer was not of that type; $why
     rejected     the note when the caller's own check did not take an answer, once; $why
+    misquoted    the note when a question asks for quotes and an answer is none; $line
+    quoted       follows it where a program for quotes is like the question; $program, $question
     closed       the note when a turn's tokens were spent and its end was written for it; $closed
     subcall      the system message of every llm_query
 
@@ -78,6 +80,7 @@ _ONCE = (
     "typed",
     "mistyped",
     "rejected",
+    "misquoted",
     "closed",
     "subcall",
 )
@@ -85,6 +88,7 @@ _MAYBE = {  # section to field
     "similar": "similar",
     "similar of documents": "similar_of_documents",
     "denied of documents": "denied_of_documents",
+    "quoted": "quoted",
 }
 _LINES, _DOCUMENTS = "program", "program of documents"
 _WORKED = {"user": Role.USER, "assistant": Role.ASSISTANT}
@@ -117,6 +121,7 @@ class Profile:
     typed: str
     mistyped: str
     rejected: str
+    misquoted: str
     closed: str
     subcall: str
     max_output_chars: int  # of a cell's stdout in an observation
@@ -125,6 +130,7 @@ class Profile:
     similar: str = ""
     similar_of_documents: str = ""
     denied_of_documents: str = ""
+    quoted: str = ""
     sha256: str = ""  # of its file, as it is worded
     imports: tuple[str, ...] | None = None  # as grammar.turn_grammar takes them
 

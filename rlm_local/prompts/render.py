@@ -11,7 +11,6 @@ from rlm_local.prompts.similar import Program, fields_of, places, similar
 from rlm_local.types import Document, Message, Role
 
 HEAD_CHARS = 800  # of the first document: a line of headings and a few of a table
-_ASKS_EACH = "ask_each("
 MAX_NAMES = 12  # document names told to the model at the start; the rest it can read from `documents`
 
 
@@ -68,10 +67,20 @@ def denied_note(profile: Profile, question: str, documents: int) -> str:
 
     A question like those whose program asked every document is answered by asking every document, not by one search.
     """
-    likest = similar(question, profile.programs_of_documents, by_two=True)[-1:] if documents > 1 else ()
-    if not likest or _ASKS_EACH not in likest[0].code:
-        return profile.denied
-    return Template(profile.denied_of_documents).substitute(program=_shown(likest), question=question)
+    return (documents > 1 and _like(profile, question, "ask_each(", profile.denied_of_documents)) or profile.denied
+
+
+def quoted_note(profile: Profile, question: str) -> str:
+    """Return how passages are quoted, where a program that does it is like the question; else ""."""
+    return _like(profile, question, "passages", profile.quoted)
+
+
+def _like(profile: Profile, question: str, what: str, told: str) -> str:
+    """Return a note with the program that is likest to the question, where that has something in its code, or ""."""
+    likest = similar(question, profile.programs_of_documents, by_two=True)[-1:]
+    if not likest or what not in likest[0].code:
+        return ""
+    return Template(told).substitute(program=_shown(likest), question=question)
 
 
 def _shown(programs: Sequence[Program]) -> str:

@@ -77,16 +77,27 @@ async def test_what_is_no_quote_may_be_mended_once() -> None:
     engine = ScriptedEngine([LOOK, 'FINAL("Yes, a fee of 30 euros.")', LOOK_AGAIN, 'FINAL("The fee is 30 euros.")'])
     answer = await ask(engine, ScriptedRepl([SEEN, SEEN + " "]), question="Quote the passage on the fee.")
     assert (answer.value, answer.confirmed) == ("The fee is 30 euros.", True)
-    assert "no document says 'Yes, a fee of 30 euros.'" in engine.completions[2].messages[-1].content
+    assert "No document says 'Yes, a fee of 30 euros.'" in engine.completions[2].messages[-1].content
 
 
 async def test_and_is_then_not_confirmed() -> None:
     final = 'FINAL("Yes, a fee of 30 euros.")'
     answer = await ask(ScriptedEngine([LOOK, final, final]), ScriptedRepl([SEEN]), question="Quote the fee.")
     assert (answer.value, answer.confirmed) == ("Yes, a fee of 30 euros.", False)
-    assert answer.reason.startswith("the answer was not accepted: no document says")
+    assert answer.reason.startswith("no document says 'Yes, a fee of 30 euros.'")
 
 
 async def test_elsewhere_an_answer_is_in_the_models_own_words() -> None:
     answer = await ask(ScriptedEngine([LOOK, 'FINAL("Yes, a fee of 30 euros.")']), ScriptedRepl([SEEN]))
     assert answer.confirmed
+
+
+async def test_a_question_like_one_whose_program_quotes_is_shown_that_and_has_to_write_a_block() -> None:
+    final = 'FINAL("Yes, a fee of 30 euros.")'
+    engine = ScriptedEngine([LOOK, final, LOOK_AGAIN, 'FINAL("The fee is 30 euros.")'])
+    question = "Quote each passage of the lease that says what the fee is."
+    await ask(engine, ScriptedRepl([SEEN, SEEN + " "]), question=question)
+    told = engine.completions[2].messages[-1].content
+    assert "llm_filter(found" in told
+    assert f"Now write the block for your question: {question}" in told
+    assert "Write a block of Python." in told

@@ -169,7 +169,7 @@ class Ship:
         return said in self.text
 
 
-@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("at", range(9))
 def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys: pytest.CaptureFixture[str]) -> None:
     program = load_profile("small").programs_of_documents[at]
     code = re.fullmatch(r"```repl\n(.*)\n```", program.code, re.DOTALL)
@@ -182,6 +182,7 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
         "documents": documents,
         "question": "Animals?",
         "search": lambda asked, **given: ["a dog", "rent"],
+        "llm_query": lambda prompt, choices: choices["Animals?" in prompt and "a dog" in prompt],
         "llm_filter": lambda items, condition: [item for item in items if item not in ("rent", "Rust")],
         "listed": lambda label: {
             "Leak": {"Mary Ann"},
@@ -197,6 +198,7 @@ def test_a_program_of_documents_runs_and_prints_what_it_is_asked(at: int, capsys
         "['Mary Ann']",
         "2021-05-06: Oil pressure",
         "2021-03-04: Bilge pump of Mary Ann",
+        "no",
         "2 of 2: ['L1', 'L2']",
         "2 of 2: ['Leak', 'A hole']",
         "['L1']",
