@@ -155,7 +155,8 @@ def _end(process: subprocess.Popen[bytes]) -> int:
 
 
 def _report(series: Series, out: Path) -> None:
-    made = [out / run.name for run in series.runs if (out / run.name / RESULT).exists()]
+    # A run that was ended before its first task has a result too, of no task.
+    made = [out / run.name for run in series.runs if run.done(out) and (out / run.name / RESULT).exists()]
     done, wanted = sum(run.done(out) for run in series.runs), sum(run.tasks for run in series.runs)
     say(f"{done} of {wanted} tasks are done")
     if made:

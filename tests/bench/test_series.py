@@ -76,6 +76,16 @@ def test_a_series_goes_on_and_tells_what_could_not_be_made(tmp_path: Path, monke
     assert (out / "log").read_text().splitlines()[4:] == ["rag 1"]  # what is done is not made again
 
 
+def test_a_run_without_a_task_is_not_reported(tmp_path: Path) -> None:
+    file, out = tmp_path / "series.toml", tmp_path / "out"
+    file.write_text(HEAD + NIAH)
+    (out / "niah-1000-rlm").mkdir(parents=True)
+    (out / "niah-1000-rlm" / "result.json").write_text("{}")
+    run = CliRunner().invoke(series_command, [str(file), "--out", str(out), "--hours", "0"], standalone_mode=False)
+    assert (run.return_value, run.exception) == (0, None)
+    assert not (out / "report.md").exists()
+
+
 def test_a_command_that_takes_too_long_is_ended_and_one_that_does_not_is_not() -> None:
     sleeps = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit({})); time.sleep(60)"
     began = time.monotonic()
