@@ -18,6 +18,7 @@ from rlm_local.controller.finish import (
     telling_words,
 )
 from rlm_local.controller.printed_value import long_value, plain_value
+from rlm_local.controller.quotes import asks_for_quotes
 from rlm_local.grammar import AnswerSchema, TurnState, is_written_out
 from rlm_local.prompts import Profile, denied_note, quoted_note
 from rlm_local.types import Cell, CellStatus, Final, JsonValue, StopReason, Turn
@@ -47,6 +48,7 @@ class Judge:
     def __init__(self, profile: Profile, question: str, schema: AnswerSchema | None, *, documents: int = 1) -> None:
         self._profile = profile
         self._denied = denied_note(profile, question, documents)
+        self._quoting = quoted_note(profile, question) if asks_for_quotes(question) else ""
         self._question = question
         self._schema = schema
         self.held: JsonValue = None
@@ -152,9 +154,8 @@ class Judge:
             reason = f"no document says {_short(line)!r}, and the question asks for what they say word for word"
             return Verdict(value_given=True, value=value, reason=reason)
         self._rejected, self.held = True, value
-        how = quoted_note(self._profile, self._question)
-        note = f"{fill(self._profile.misquoted, line=repr(_short(line)))}\n{how}".strip()
-        return Verdict(note, look_first=bool(how))
+        note = f"{fill(self._profile.misquoted, line=repr(_short(line)))}\n{self._quoting}".strip()
+        return Verdict(note, look_first=bool(self._quoting))
 
 
 def final_of(turn: Turn) -> Final | None:

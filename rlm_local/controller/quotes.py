@@ -17,6 +17,7 @@ _ASKS = re.compile(
     re.IGNORECASE,
 )
 _AROUND = " \t\"'“”‘’«»„*•-"  # what a model puts around a quote
+_VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.IGNORECASE)
 _NUMBERED = re.compile(r"\A\(?\d{1,3}[.):]\s+")
 _ELLIPSIS = re.compile(r"\.{3,}|…|\[(?:\.{3}|…)\]")
 _KINDS = str.maketrans("’‘“”‐‑–", "''\"\"---")  # of quotes and dashes
@@ -31,8 +32,10 @@ def unquoted(value: JsonValue, corpus: Corpus) -> str:
     """Return the first line of an answer that stands in no document; "" where each does, of those with QUOTE_WORDS.
 
     White space, quotes and numbers around a line, and the kinds of quotes and dashes in it do not matter; what is left
-    out by "..." may be anything.
+    out by "..." may be anything. A plain yes or no is no quote.
     """
+    if isinstance(value, str) and _VERDICT.fullmatch(value):
+        return value
     wanted = [(line, piece) for line in list(_lines(value))[:QUOTES] for piece in _pieces(line)]
     missing = [(line, piece) for line, piece in wanted if corpus.context.find(piece) < 0]
     if missing:

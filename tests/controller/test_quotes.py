@@ -54,6 +54,8 @@ def test_what_stands_in_the_documents_is_quoted(value: JsonValue) -> None:
     ("value", "line"),
     [
         ("Yes, a dog may be kept.", "Yes, a dog may be kept."),
+        ("Yes", "Yes"),
+        ("No.", "No."),
         ("The fee is 30 euros, due\nThe fee is 40 euros, due", "The fee is 40 euros, due"),
         (["may be kept in the garden"], "may be kept in the garden"),
         (
