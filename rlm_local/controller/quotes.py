@@ -16,7 +16,11 @@ _ASKS = re.compile(
     r"|\b(?:the|its|their) exact (?:words|wording)\b",
     re.IGNORECASE,
 )
+_NOT = re.compile(
+    r"(?:\bnot|n['’]t|\bnever|\bwithout|\bno need to)\s+(?:\w+\s+){0,3}(?:quot|verbatim|word)", re.IGNORECASE
+)
 _AROUND = " \t\"'“”‘’«»„*•-"  # what a model puts around a quote
+_IN_QUOTES = re.compile(r"[\"“«]([^\"“”«»]+)[\"”»]")
 _VERDICT = re.compile(r"\W*(?:yes|no)\W*", re.IGNORECASE)
 _NUMBERED = re.compile(r"\A\(?\d{1,3}[.):]\s+")
 _ELLIPSIS = re.compile(r"\.{3,}|…|\[(?:\.{3}|…)\]")
@@ -25,14 +29,15 @@ _KINDS = str.maketrans("’‘“”‐‑–", "''\"\"---")  # of quotes and da
 
 def asks_for_quotes(question: str) -> bool:
     """Say whether a question wants what the documents say word for word."""
-    return _ASKS.search(question) is not None
+    return _ASKS.search(question) is not None and _NOT.search(question) is None
 
 
 def unquoted(value: JsonValue, corpus: Corpus) -> str:
     """Return the first line of an answer that stands in no document; "" where each does, of those with QUOTE_WORDS.
 
     White space, quotes and numbers around a line, and the kinds of quotes and dashes in it do not matter; what is left
-    out by "..." may be anything. A plain yes or no is no quote.
+    out by "..." may be anything. Of a line with words in quotation marks these have to stand there; one that ends with
+    a colon leads to others. The fields of a dict are the caller's. A plain yes or no is no quote.
     """
     if isinstance(value, str) and _VERDICT.fullmatch(value):
         return value
@@ -49,17 +54,22 @@ def unquoted(value: JsonValue, corpus: Corpus) -> str:
 def _lines(value: JsonValue) -> Iterator[str]:
     if isinstance(value, str):
         yield from (line.strip() for line in value.splitlines())
-    elif isinstance(value, list | dict):
-        for one in value.values() if isinstance(value, dict) else value:
+    elif isinstance(value, list):
+        for one in value:
             yield from _lines(one)
 
 
 def _pieces(line: str) -> Iterator[str]:
     """Yield what must stand in a document for a line to be quoted."""
-    for piece in _ELLIPSIS.split(_NUMBERED.sub("", line[:_LINE_CHARS].strip(_AROUND))):
-        inner = piece.strip(_AROUND)
-        if len(inner.split()) >= QUOTE_WORDS:
-            yield inner
+    if line.endswith(":"):
+        return
+    line = line[:_LINE_CHARS]
+    told = [part for part in _IN_QUOTES.findall(line) if len(part.split()) >= QUOTE_WORDS]
+    for one in told or [_NUMBERED.sub("", line.strip(_AROUND))]:
+        for piece in _ELLIPSIS.split(one):
+            inner = piece.strip(_AROUND)
+            if len(inner.split()) >= QUOTE_WORDS:
+                yield inner
 
 
 def _chunks(text: Text, overlap: int) -> Iterator[str]:

@@ -27,7 +27,16 @@ def test_these_ask_for_quotes(question: str) -> None:
     assert asks_for_quotes(question)
 
 
-@pytest.mark.parametrize("question", ["Which quote did the roofer send?", "What is the fee?", "What did they quote?"])
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which quote did the roofer send?",
+        "What is the fee?",
+        "What did they quote?",
+        "Sum the lease up. Don't quote it verbatim.",
+        "Say it in your words, not word for word.",
+    ],
+)
 def test_these_do_not(question: str) -> None:
     assert not asks_for_quotes(question)
 
@@ -40,7 +49,9 @@ def test_these_do_not(question: str) -> None:
         "- The fee is 30 euros ... third day of each month.",
         "Pets:\nThe tenant’s dog\n  may be kept in the house.",
         ["The tenant's dog may be kept", "due on the third day of each month"],
-        {"pets": "may be kept in the house"},
+        {"quote": "may be kept in the house", "why": "It names the animals that are allowed."},
+        'Clause 4 says of it: "The fee is 30 euros, due on the third day".',
+        "The lease has these passages on it:\nThe fee is 30 euros, due on",
         "Section 3",
         17,
         None,
@@ -57,6 +68,7 @@ def test_what_stands_in_the_documents_is_quoted(value: JsonValue) -> None:
         ("Yes", "Yes"),
         ("No.", "No."),
         ("The fee is 30 euros, due\nThe fee is 40 euros, due", "The fee is 40 euros, due"),
+        ('Clause 4 says of it: "The fee is 40 euros, due".', 'Clause 4 says of it: "The fee is 40 euros, due".'),
         (["may be kept in the garden"], "may be kept in the garden"),
         (
             "The fee is 30 euros ... the fourth day of each month",
